@@ -1,0 +1,89 @@
+"""How two vectors are compared, and the exact search that follows from it: pure functions of arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors = npt.NDArray[np.floating]
+
+# Documents scored at once by `top_k`: 32,768 float32 scores a query stay within the cache for a handful of queries.
+_BLOCK_ROWS = 32_768
+_QUERY_BLOCK_ROWS = 256
+
+
+def normalize(vectors: Vectors) -> npt.NDArray[np.float32]:
+    """Scales each row of ``vectors`` [N, D] to length 1; a zero vector stays zero."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
+
+
+def similarity(a: Vectors, b: Vectors, name: str) -> npt.NDArray[np.float32]:
+    """The similarity of every row of ``a`` [N, D] with every row of ``b`` [M, D], as [N, M].
+
+    Args:
+        a: One set of vectors.
+        b: The other.
+        name: ``cosine`` or ``dot``.
+    """
+    if name == "cosine":
+        a, b = normalize(a), normalize(b)
+    elif name != "dot":
+        raise ValueError(f"similarity {name!r} is not known; cosine and dot are")
+    return np.asarray(a, dtype=np.float32) @ np.asarray(b, dtype=np.float32).T
+
+
+def top_k(
+    queries: Vectors, documents: Vectors, k: int, name: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """The ``k`` most similar documents of each query, found by comparing with all of them.
+
+    Documents are taken in blocks, so ``documents`` may be a memory-mapped array larger than memory. Of equal scores
+    the smaller row number comes first, so that the order does not depend on the blocks.
+
+    Args:
+        queries: [Q, D].
+        documents: [N, D].
+        k: How many; fewer come back if there are fewer documents.
+        name: ``cosine`` or ``dot``.
+
+    Returns:
+        Row numbers [Q, min(k, N)] and their scores, best first.
+    """
+    k = min(k, len(documents))
+    rows = np.zeros((len(queries), k), dtype=np.int64)
+    scores = np.zeros((len(queries), k), dtype=np.float32)
+    for begin in range(0, len(queries), _QUERY_BLOCK_ROWS):
+        part = slice(begin, begin + _QUERY_BLOCK_ROWS)
+        rows[part], scores[part] = _top_k_of_some(queries[part], documents, k, name)
+    return rows, scores
+
+
+def _top_k_of_some(
+    queries: Vectors, documents: Vectors, k: int, name: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    best_rows = np.zeros((len(queries), 0), dtype=np.int64)
+    best_scores = np.zeros((len(queries), 0), dtype=np.float32)
+    for begin in range(0, len(documents), _BLOCK_ROWS):
+        block = similarity(queries, documents[begin : begin + _BLOCK_ROWS], name)
+        block_rows = np.broadcast_to(np.arange(begin, begin + block.shape[1]), block.shape)
+        scores = np.concatenate([best_scores, block], axis=1)
+        rows = np.concatenate([best_rows, block_rows], axis=1)
+        keep = _largest(scores, k)
+        best_rows, best_scores = np.take_along_axis(rows, keep, 1), np.take_along_axis(scores, keep, 1)
+    return best_rows, best_scores
+
+
+def _largest(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
+    """Columns of the ``k`` largest of each row, largest first, earlier columns first among equals."""
+    k = min(k, scores.shape[1])
+    if k == 0:
+        return np.zeros((len(scores), 0), dtype=np.int64)
+    # Everything above the k-th largest value is in; of those equal to it, the first ones fill what is left.
+    threshold = np.partition(scores, -k, axis=1)[:, -k, None]
+    above, equal = scores > threshold, scores == threshold
+    room = k - above.sum(axis=1, keepdims=True)
+    chosen = above | (equal & (np.cumsum(equal, axis=1) <= room))
+    columns = np.nonzero(chosen)[1].reshape(len(scores), k)
+    order = np.argsort(-np.take_along_axis(scores, columns, 1), axis=1, kind="stable")
+    return np.take_along_axis(columns, order, 1)

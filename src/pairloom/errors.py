@@ -1,0 +1,57 @@
+"""Errors for people: what was wrong, where, and what to do.
+
+The command line prints the message as one line and exits with ``exit_code``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class PairloomError(Exception):
+    """The base of every error that is the input's or the machine's, not pairloom's."""
+
+    exit_code = 1
+
+
+class UsageError(PairloomError):
+    """The command or the call was not well formed."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe has an unknown key, a wrong type or a value out of bounds."""
+
+
+class InputError(PairloomError):
+    """A raw dump, a pair file or an evaluation task cannot be read.
+
+    Args:
+        message: What is wrong and what to do.
+        path: The file.
+        line: Line or record number, from 1.
+    """
+
+    def __init__(self, message: str, path: Path | str | None = None, line: int | None = None) -> None:
+        where = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
+        super().__init__(where + message)
+
+
+class ModelError(PairloomError):
+    """A model folder is missing, incomplete or not supported."""
+
+
+class ArtifactError(PairloomError):
+    """A folder made by pairloom is missing, incomplete, damaged or of another kind."""
+
+
+class TrainingError(PairloomError):
+    """Training cannot go on."""
+
+
+class MissingExtraError(PairloomError):
+    """A package that stands behind an extra is not installed."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs {package}, which is not installed: pip install 'pairloom[{extra}]'")

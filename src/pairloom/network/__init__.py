@@ -1,0 +1,1 @@
+"""The torch engine: an encoder built from an architecture and canonical weights."""

@@ -1,0 +1,91 @@
+"""Progress of long work, on stderr: how far, how fast, how long still.
+
+On a terminal a live bar; elsewhere (a log file, CI) a plain line now and then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+_PLAIN_LINE_EVERY_S = 20.0
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.speed or task.finished_speed
+        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
+
+
+class Meter:
+    """What the working code talks to. A quiet one swallows everything."""
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        """Reports ``amount`` more done; ``note`` replaces what stands behind the bar."""
+
+
+class _Bar(Meter):
+    def __init__(self, progress: Progress, description: str, total: float | None, unit: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(description, total=total, unit=unit, note="")
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self._progress.update(self._task, advance=amount, note=note)
+
+
+class _Lines(Meter):
+    def __init__(self, console: Console, description: str, total: float | None, unit: str) -> None:
+        self._console, self._description, self._total, self._unit = console, description, total, unit
+        self._done, self._start = 0.0, time.monotonic()
+        self._next = self._start + _PLAIN_LINE_EVERY_S
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self._done += amount
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _PLAIN_LINE_EVERY_S
+        rate = self._done / (now - self._start)
+        line = f"{self._description}: {self._done:,.0f}"
+        if self._total:
+            left = (self._total - self._done) / rate if rate else 0.0
+            line += f" of {self._total:,.0f} {self._unit}, {rate:,.0f}/s, {left:,.0f} s left"
+        else:
+            line += f" {self._unit}, {rate:,.0f}/s"
+        self._console.print(f"{line} {note}".rstrip(), highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def meter(description: str, *, total: float | None = None, unit: str = "", show: bool = True) -> Iterator[Meter]:
+    """Shows progress while the block runs.
+
+    Args:
+        description: What is being done.
+        total: How much there is to do, if known.
+        unit: What is counted: ``texts``, ``steps``, ``bytes``.
+        show: Whether to show anything at all.
+    """
+    if not show:
+        yield Meter()
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(console, description, total, unit)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}%") if total else TextColumn("{task.completed:,.0f}"),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield _Bar(progress, description, total, unit)

@@ -1,0 +1,194 @@
+"""Every knob of a run: a TOML file becomes frozen sections with bounds.
+
+A recipe has up to five sections, ``[model] [data] [loss] [train] [evaluate]``; what is left out takes its default.
+Paths are relative to the folder in which the command is run.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pairloom.errors import RecipeError
+
+Precision = Literal["float32", "bfloat16"]
+Similarity = Literal["cosine", "dot"]
+PoolingMode = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+
+
+class Section(BaseModel):
+    """A part of a recipe: immutable, and closed to keys that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class ModelSection(Section):
+    """What is trained, and what the finished model says of itself."""
+
+    base: str
+    """A model folder, a model that an installed package carries, or a name on the Hugging Face hub."""
+    pooling: PoolingMode | None = None
+    """How token vectors become one vector; by default what the base says, and mean if it says nothing."""
+    normalize: bool | None = None
+    """Whether vectors get length 1; by default what the base says, and for a bare backbone: with cosine."""
+    similarity: Similarity | None = None
+    """How two vectors are compared; by default what the base says, and cosine if it says nothing."""
+    max_tokens: int | None = Field(default=None, ge=3)
+    """Longest text of the finished model, special tokens included; by default what the base says."""
+
+
+class DatasetSection(Section):
+    """One dataset of the mixture."""
+
+    shards: Path
+    """The folder that `pairloom prepare` wrote."""
+    weight: float = Field(default=1.0, gt=0)
+    """How often it is drawn, relative to the other datasets."""
+
+
+class DataSection(Section):
+    """What the model is trained on."""
+
+    datasets: Annotated[tuple[DatasetSection, ...], Field(min_length=1)]
+    """The datasets; each batch comes from one of them."""
+    anchor_max_tokens: int = Field(default=128, ge=3)
+    """Longer anchors are cut."""
+    positive_max_tokens: int = Field(default=128, ge=3)
+    """Longer positives and negatives are cut."""
+
+
+class LossSection(Section):
+    """In-batch negatives: each anchor must find its own positive among all candidates of the batch."""
+
+    scale: float = Field(default=20.0, gt=0)
+    """Multiplies the similarities: 20 for cosine and 1 for dot product in the published models."""
+    symmetric: bool = True
+    """For pairs: let each positive find its anchor, too. Batches with hard negatives are always one way."""
+
+
+class TrainSection(Section):
+    """The optimisation."""
+
+    steps: int = Field(gt=0)
+    """Optimizer steps."""
+    batch_size: int = Field(default=128, ge=2)
+    """Pairs an optimizer step."""
+    micro_batch_tokens: int = Field(default=2048, ge=32)
+    """Tokens a forward pass, padding included. 2,048 keeps two CPU cores busy within their cache; GPUs want more."""
+    learning_rate: float = Field(default=2e-5, gt=0)
+    """At the end of the warm-up."""
+    warmup_steps: int = Field(default=500, ge=0)
+    """Linear rise of the learning rate from 0; after it, linear fall to 0 at the last step."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Of AdamW."""
+    epsilon: float = Field(default=1e-6, gt=0)
+    """Of AdamW."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Of AdamW; not applied to biases and layer norms."""
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    """Gradients with a larger global norm are scaled down to it."""
+    seed: int = Field(default=0, ge=0)
+    """Order of the pairs, and dropout."""
+    precision: Precision = "float32"
+    """Of the forward and backward pass; weights and optimizer stay in float32."""
+    checkpoint_every_steps: int = Field(default=500, gt=0)
+    """A checkpoint is also written at the end and on Ctrl-C."""
+    keep_checkpoints: int = Field(default=2, gt=0)
+    """Older ones are removed."""
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> TrainSection:
+        if self.warmup_steps >= self.steps and self.warmup_steps > 0:
+            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be less than steps ({self.steps})")
+        return self
+
+
+class EvaluateSection(Section):
+    """Measurements on held-out tasks, during training and after it."""
+
+    tasks: tuple[Path, ...] = ()
+    """Task folders (BEIR layout) and sentence-pair files."""
+    every_steps: int = Field(default=0, ge=0)
+    """0: only before the first step and after the last."""
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    model: ModelSection
+    data: DataSection
+    train: TrainSection
+    loss: LossSection = LossSection()
+    evaluate: EvaluateSection = EvaluateSection()
+
+
+def load_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
+    """Reads a recipe and lays ``section.key=value`` overrides over it.
+
+    Args:
+        path: The TOML file.
+        overrides: Values are TOML (``train.steps=100``, ``evaluate.tasks=["a","b"]``); what is not TOML is a string.
+            A number in the path counts into a list: ``data.datasets.0.shards=pairs``.
+
+    Raises:
+        RecipeError: The file is missing or not TOML, or a key is unknown, of the wrong type or out of bounds;
+            the message has its path.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path}: is a directory; give a TOML file") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 ({error.reason} at byte {error.start + 1})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not TOML: {error}") from None
+    for override in overrides:
+        _lay_over(raw, override)
+    return parse_recipe(raw, where=str(path))
+
+
+def parse_recipe(raw: dict[str, Any], *, where: str) -> Recipe:
+    """Checks a recipe that is already a dictionary; ``where`` says in errors what it came from."""
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: " + "; ".join(_sentence(fault) for fault in error.errors())) from None
+
+
+def _sentence(fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"]) or "recipe"
+    match fault["type"]:
+        case "extra_forbidden":
+            return f"{key} is not a setting"
+        case "missing":
+            return f"{key} is missing"
+        case _:
+            return f"{key} = {json.dumps(fault['input'], default=str)[:60]}: {fault['msg']}"
+
+
+def _lay_over(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"--set {override}: write section.key=value")
+    here: Any = raw
+    try:
+        for part in parts[:-1]:
+            here = here[int(part)] if isinstance(here, list) else here.setdefault(part, {})
+        here[int(parts[-1]) if isinstance(here, list) else parts[-1]] = _toml_value(value.strip())
+    except (IndexError, ValueError, TypeError, AttributeError):
+        raise RecipeError(f"--set {override}: the recipe has no place {key}") from None
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text

@@ -1,0 +1,1 @@
+"""Raw dumps to pairs: a module a corpus, a generator a view."""
