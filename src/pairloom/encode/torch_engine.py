@@ -1,0 +1,78 @@
+"""Vectors by torch: what GPUs use, and what training measures itself with."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pairloom.encode.micro_batches import micro_batches
+from pairloom.errors import UsageError
+from pairloom.models.tokenizer import Tokens
+from pairloom.network.encoder import EncoderNetwork
+from pairloom.recipe import Precision
+
+# On two cores with 2 MB of L2 cache each, 1,024 to 2,048 tokens were fastest (docs/log.md); a GPU wants to be filled.
+_MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
+
+
+class TorchEngine:
+    """An `Engine` over an `EncoderNetwork`.
+
+    Args:
+        network: Moved to ``device``; its training mode is restored after each call.
+        device: A torch device; by default a GPU if there is one.
+        precision: ``bfloat16`` computes matrix products in it and keeps the rest in float32.
+    """
+
+    def __init__(self, network: EncoderNetwork, *, device: str | None = None, precision: Precision = "float32") -> None:
+        self.device = pick_device(device)
+        self.precision = precision
+        self._network = network.to(self.device)
+        self._max_tokens = _MICRO_BATCH_TOKENS.get(self.device.type, 16_384)
+
+    def embed(self, tokens: Tokens, *, skip_tokens: int = 0) -> npt.NDArray[np.float32]:
+        """See `Engine.embed`."""
+        training = self._network.training
+        self._network.eval()
+        vectors: npt.NDArray[np.float32] | None = None
+        try:
+            with torch.inference_mode(), autocast(self.device, self.precision):
+                for rows in micro_batches(tokens.lengths, self._max_tokens):
+                    part = self._network(*to_device(tokens, rows, self._network, self.device), skip_tokens)
+                    if vectors is None:
+                        vectors = np.empty((len(tokens), part.shape[1]), dtype=np.float32)
+                    vectors[rows] = part.float().cpu().numpy()
+        finally:
+            self._network.train(training)
+        assert vectors is not None, "an engine is not asked for nothing"
+        return vectors
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The named device, or the best one here.
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"device {name!r} is not available here") from None
+    return device
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context in which a forward pass has the precision."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def to_device(
+    tokens: Tokens, rows: npt.NDArray[np.int64], network: EncoderNetwork, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A micro-batch as the network takes it: padded token numbers [B, T] and lengths [B]."""
+    ids = torch.from_numpy(tokens.padded(rows, network.backbone.architecture.pad_token_id))
+    return ids.to(device, non_blocking=True), torch.from_numpy(tokens.lengths[rows]).to(device, non_blocking=True)

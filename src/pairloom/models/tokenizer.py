@@ -1,0 +1,103 @@
+"""Text to token numbers, through the model's own ``tokenizer.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+
+from pairloom.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of N texts, end to end.
+
+    Args:
+        ids: All token numbers, int32 [sum of lengths].
+        lengths: Tokens of each text, special ones included, int64 [N].
+        truncated: Which texts were longer than the limit, bool [N].
+    """
+
+    ids: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int64]
+    truncated: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def padded(self, rows: npt.NDArray[np.int64], pad_token_id: int) -> npt.NDArray[np.int64]:
+        """The token numbers of some texts as a rectangle [len(rows), longest of them], padded on the right."""
+        starts = (np.cumsum(self.lengths) - self.lengths)[rows]
+        lengths = self.lengths[rows]
+        columns = np.arange(lengths.max(initial=0))
+        inside = columns < lengths[:, None]
+        where = np.where(inside, starts[:, None] + columns, 0)
+        return np.where(inside, self.ids[where], pad_token_id).astype(np.int64)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Tokens]) -> Tokens:
+        """The texts of several parts as one."""
+        return Tokens(
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+            np.concatenate([part.truncated for part in parts]),
+        )
+
+
+class Tokenizer:
+    """A model's tokenizer with a limit of tokens.
+
+    Args:
+        content: What ``tokenizer.json`` holds.
+        max_tokens: Longer texts are cut, special tokens included in the count.
+        lower_case: Whether texts are lower-cased first, as some old models ask for.
+        path: Where the content came from, for errors.
+
+    Raises:
+        ModelError: The content is not a tokenizer.
+    """
+
+    def __init__(self, content: bytes, *, max_tokens: int, lower_case: bool = False, path: Path | None = None) -> None:
+        self.max_tokens = max_tokens
+        self._lower_case = lower_case
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_buffer(content)
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(f"{path or 'tokenizer.json'}: not a tokenizer ({error}); fetch it again") from None
+        # What the file says of padding and truncation is somebody's last call, not a property of the model.
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_tokens)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Token numbers are below this."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def canonical(self) -> bytes:
+        """What the tokenizer does to a text, apart from the limit: equal for equal tokenizers, however they were saved."""
+        bare = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        bare.no_truncation()
+        return str(bare.to_str()).encode()
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Tokenizes texts, on all cores; half of a surrogate pair, which is no character, becomes a question mark."""
+        if self._lower_case:
+            texts = [text.lower() for text in texts]
+        try:
+            encodings = self._tokenizer.encode_batch_fast(texts)
+        except (UnicodeEncodeError, TypeError):
+            encodings = self._tokenizer.encode_batch_fast([_without_surrogates(text) for text in texts])
+        rows = [encoding.ids for encoding in encodings]
+        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        ids = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(lengths.sum()))
+        truncated = np.fromiter((bool(encoding.overflowing) for encoding in encodings), dtype=np.bool_, count=len(rows))
+        return Tokens(ids, lengths, truncated)
+
+
+def _without_surrogates(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

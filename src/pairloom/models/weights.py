@@ -1,0 +1,107 @@
+"""Weights under canonical names (`Architecture.weight_shapes`), from and to safetensors files.
+
+Everything is float32 in memory, whatever the file holds: a model that was saved in half precision is not computed
+in half precision by accident.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from pairloom.errors import ModelError
+from pairloom.models.architecture import Architecture
+from pairloom.models.families import Family
+
+Array = npt.NDArray[np.float32]
+Weights = dict[str, Array]
+
+# Of a backbone's file, what no sentence encoder reads but other programs expect to find again.
+_KEPT_UNREAD = ("pooler.dense.weight", "pooler.dense.bias")
+
+
+def read_tensors(path: Path) -> dict[str, Array]:
+    """Reads all floating-point tensors of a safetensors file as float32.
+
+    Raises:
+        ModelError: The file is missing, cut, or not safetensors.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: missing")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            if "BF16" not in types.values():
+                return {
+                    name: np.asarray(file.get_tensor(name), dtype=np.float32)
+                    for name, kind in types.items()
+                    if kind in ("F64", "F32", "F16")
+                }
+        return _with_bfloat16(safetensors.deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
+    except (SafetensorError, ValueError) as error:
+        raise ModelError(f"{path}: not a whole safetensors file ({error}); fetch it again") from None
+
+
+def _with_bfloat16(entries: list[tuple[str, dict[str, Any]]]) -> dict[str, Array]:
+    """NumPy has no bfloat16: its 16 bits are the upper half of a float32."""
+    plain = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+    tensors: dict[str, Array] = {}
+    for name, entry in entries:
+        if entry["dtype"] == "BF16":
+            halves = np.frombuffer(entry["data"], dtype="<u2").astype(np.uint32)
+            tensors[name] = (halves << 16).view(np.float32).reshape(entry["shape"])
+        elif entry["dtype"] in plain:
+            values = np.frombuffer(entry["data"], dtype=plain[entry["dtype"]])
+            tensors[name] = values.astype(np.float32).reshape(entry["shape"])
+    return tensors
+
+
+def read_backbone(path: Path, family: Family, architecture: Architecture) -> tuple[Weights, dict[str, Array]]:
+    """Reads a backbone's weights.
+
+    Args:
+        path: ``model.safetensors``, of the bare encoder or of one with a task head (whose head is left out).
+        family: How the file names them.
+        architecture: What must be there.
+
+    Returns:
+        The canonical weights, and tensors that are not read but belong to the file (a pooler).
+
+    Raises:
+        ModelError: A weight is missing or has another shape than the configuration says.
+    """
+    # Checkpoints converted from TensorFlow call a layer norm's weights gamma and beta.
+    stored = {
+        key.removeprefix(family.prefix).replace(".gamma", ".weight").replace(".beta", ".bias"): tensor
+        for key, tensor in read_tensors(path).items()
+    }
+    shapes = dict(architecture.weight_shapes())
+    weights: Weights = {}
+    for canonical, key in family.keys(architecture):
+        if key not in stored:
+            raise ModelError(f"{path}: has no weight {key}, which a {family.name} model of this configuration needs")
+        if stored[key].shape != shapes[canonical]:
+            raise ModelError(
+                f"{path}: {key} has shape {stored[key].shape}, but config.json asks for {shapes[canonical]}"
+            )
+        weights[canonical] = stored[key]
+    return weights, {key: stored[key] for key in _KEPT_UNREAD if key in stored}
+
+
+def write_backbone(
+    path: Path, family: Family, architecture: Architecture, weights: Weights, unread: dict[str, Array]
+) -> None:
+    """Writes a backbone under its family's own names."""
+    write_tensors(path, {key: weights[canonical] for canonical, key in family.keys(architecture)} | unread)
+
+
+def write_tensors(path: Path, tensors: dict[str, Array]) -> None:
+    """Writes a safetensors file; a full disk is an `OSError` like any other."""
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    path.write_bytes(save(contiguous, metadata={"format": "pt"}))

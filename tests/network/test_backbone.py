@@ -1,0 +1,102 @@
+"""The torch backbone against transformers, for every family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
+
+from pairloom.models.read import read_model
+from pairloom.network.backbone import Backbone, relative_buckets
+from tests.conftest import FAMILIES
+
+BackboneFolder = Callable[[str], Path]
+
+
+def load(folder: Path) -> Backbone:
+    model = read_model(folder)
+    backbone = Backbone(model.architecture)
+    backbone.load_canonical(model.weights)
+    return backbone.eval()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("lengths", [[1], [160], [7, 7, 7], [160, 1, 33, 2]])
+def test_token_vectors_equal_those_of_transformers(
+    family: str, lengths: list[int], backbone_folder: BackboneFolder
+) -> None:
+    folder = backbone_folder(family)
+    oracle = transformers.AutoModel.from_pretrained(folder).eval()
+    backbone = load(folder)
+    pad = backbone.architecture.pad_token_id
+    inside = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    torch.manual_seed(1)
+    ids = torch.randint(4, backbone.architecture.vocabulary_size, inside.shape).masked_fill(~inside, pad)
+    with torch.inference_mode():
+        ours = backbone(ids, inside)
+        theirs = oracle(input_ids=ids, attention_mask=inside.long()).last_hidden_state
+    np.testing.assert_allclose(ours[inside].numpy(), theirs[inside].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["roberta", "mpnet"])
+def test_a_padding_token_inside_a_text_takes_no_position(family: str, backbone_folder: BackboneFolder) -> None:
+    folder = backbone_folder(family)
+    oracle, backbone = transformers.AutoModel.from_pretrained(folder).eval(), load(folder)
+    ids = torch.tensor([[0, 5, 1, 6, 7, 2]])
+    with torch.inference_mode():
+        ours = backbone(ids, torch.ones_like(ids, dtype=torch.bool))
+        theirs = oracle(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
+
+
+def test_dropout_is_where_each_family_has_it(backbone_folder: BackboneFolder) -> None:
+    """With dropout 1 at one place, training mode shows whether that place exists."""
+    for family in ("bert", "distilbert"):
+        architecture = read_model(backbone_folder(family)).architecture
+        assert architecture.hidden_dropout == architecture.attention_dropout == 0.1
+        assert architecture.attention_output_dropout == (0.0 if family == "distilbert" else 0.1)
+    backbone = load(backbone_folder("bert")).train()
+    ids = torch.full((1, 8), 5)
+    inside = torch.ones_like(ids, dtype=torch.bool)
+    torch.manual_seed(0)
+    first = backbone(ids, inside)
+    torch.manual_seed(0)
+    assert torch.equal(backbone(ids, inside), first), "the same seed gives the same dropout"
+    assert not torch.allclose(backbone(ids, inside), first), "another draw gives another"
+
+
+def test_weights_survive_the_round_trip(backbone_folder: BackboneFolder) -> None:
+    model = read_model(backbone_folder("mpnet"))
+    backbone = load(backbone_folder("mpnet"))
+    back = backbone.canonical()
+    assert back.keys() == model.weights.keys()
+    for name, weight in model.weights.items():
+        np.testing.assert_array_equal(back[name], weight)
+
+
+@pytest.mark.parametrize("length", [1, 9, 300])
+def test_relative_buckets_equal_those_of_transformers(length: int) -> None:
+    positions = torch.arange(length)
+    theirs = MPNetEncoder.relative_position_bucket(positions[None, :] - positions[:, None], num_buckets=32)
+    assert torch.equal(relative_buckets(length, 32, 128), theirs)
+
+
+def test_relative_buckets_by_hand() -> None:
+    buckets = relative_buckets(200, 32, 128)
+    assert buckets[0, 0] == 0
+    assert buckets[3, 0] == 3, "near keys before the query have a bucket each"
+    assert buckets[0, 3] == 16 + 3, "and so have those after it"
+    assert buckets[199, 0] == 15, "all that is far shares the last one"
+
+
+def test_the_relative_bias_is_trained(backbone_folder: BackboneFolder) -> None:
+    backbone = load(backbone_folder("mpnet"))
+    ids = torch.randint(4, 40, (2, 12))
+    backbone(ids, torch.ones_like(ids, dtype=torch.bool)).square().sum().backward()
+    assert backbone.relative_bias.weight.grad is not None
+    assert bool((backbone.relative_bias.weight.grad != 0).any())
