@@ -24,6 +24,8 @@ from pairloom.errors import ArtifactError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+# No space, no quota, or a file larger than allowed.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HASH_BLOCK_BYTES = 1 << 20
 
 
@@ -71,6 +73,9 @@ def new_artifact(path: Path, kind: str) -> Iterator[Draft]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
         partial.mkdir()
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+    try:
         draft = Draft(partial)
         yield draft
         _write_manifest(draft, kind)
@@ -78,12 +83,10 @@ def new_artifact(path: Path, kind: str) -> Iterator[Draft]:
         partial.rename(path)
         _flush(path.parent)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise ArtifactError(
                 f"{path}: the disk is full; free some space and run again (nothing was changed)"
             ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
-            raise ArtifactError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -110,6 +113,8 @@ def read_manifest(path: Path, kind: str | None = None) -> Manifest:
         raise ArtifactError(f"{path}: holds {manifest.kind}, not {kind}")
     for name, entry in manifest.files.items():
         file = path / name
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise ArtifactError(f"{path / MANIFEST}: the file {name!r} leads out of the folder")
         if not file.is_file():
             raise ArtifactError(f"{file}: missing, so {path} is not whole; make it again")
         if (size := file.stat().st_size) != entry["bytes"]:

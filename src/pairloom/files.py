@@ -35,8 +35,8 @@ def open_binary(path: Path) -> Iterator[BinaryIO]:
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yields ``(line number from 1, line without its line end)`` of a UTF-8 file; a byte-order mark is skipped."""
-    with open_binary(path) as stream:
-        for number, raw in enumerate(io.BufferedReader(cast("io.RawIOBase", stream)), start=1):
+    with open_binary(path) as stream, io.BufferedReader(cast("io.RawIOBase", stream)) as lines:
+        for number, raw in enumerate(lines, start=1):
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:

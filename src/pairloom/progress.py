@@ -19,7 +19,11 @@ _PLAIN_LINE_EVERY_S = 20.0
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.speed or task.finished_speed
-        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
+        return Text(f"{_rate(speed)} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 class Meter:
@@ -54,9 +58,9 @@ class _Lines(Meter):
         line = f"{self._description}: {self._done:,.0f}"
         if self._total:
             left = (self._total - self._done) / rate if rate else 0.0
-            line += f" of {self._total:,.0f} {self._unit}, {rate:,.0f}/s, {left:,.0f} s left"
+            line += f" of {self._total:,.0f} {self._unit}, {_rate(rate)}/s, {left:,.0f} s left"
         else:
-            line += f" {self._unit}, {rate:,.0f}/s"
+            line += f" {self._unit}, {_rate(rate)}/s"
         self._console.print(f"{line} {note}".rstrip(), highlight=False, markup=False, soft_wrap=True)
 
 

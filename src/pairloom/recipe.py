@@ -1,7 +1,8 @@
 """Every knob of a run: a TOML file becomes frozen sections with bounds.
 
 A recipe has up to five sections, ``[model] [data] [loss] [train] [evaluate]``; what is left out takes its default.
-Paths are relative to the folder in which the command is run.
+Paths are relative to the folder in which the command is run. The filters of `pairloom prepare` are sections, too, one for
+each source.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pairloom.errors import RecipeError
+
+_PACKAGED = Path(__file__).parent / "recipes"
 
 Precision = Literal["float32", "bfloat16"]
 Similarity = Literal["cosine", "dot"]
@@ -116,6 +119,64 @@ class EvaluateSection(Section):
     """0: only before the first step and after the last."""
 
 
+class SourceSection(Section):
+    """Which pairs of a source are kept; lengths are in characters of clean text."""
+
+    anchor_min_chars: int = Field(default=1, ge=1)
+    """Pairs with a shorter anchor are dropped."""
+    anchor_max_chars: int | None = Field(default=None, ge=1)
+    """Pairs with a longer anchor are dropped."""
+    positive_min_chars: int = Field(default=1, ge=1)
+    """Pairs with a shorter positive are dropped."""
+    positive_max_chars: int | None = Field(default=None, ge=1)
+    """Pairs with a longer positive are dropped."""
+
+
+class StackExchangeSection(SourceSection):
+    """Stack Exchange dumps. The defaults are those of the published training data."""
+
+    anchor_min_chars: int = Field(default=20, ge=1)
+    """Of the title."""
+    positive_min_chars: int = Field(default=20, ge=1)
+    """Of the body."""
+    positive_max_chars: int | None = Field(default=4096, ge=1)
+    """Of the body."""
+    min_score: int = 0
+    """Posts that were voted below it are dropped."""
+
+
+class PythonDocsSection(SourceSection):
+    """Docstrings. A one-word summary says too little to find its description by."""
+
+    anchor_min_chars: int = Field(default=16, ge=1)
+    """Of the summary."""
+    anchor_max_chars: int | None = Field(default=256, ge=1)
+    """Of the summary: a longer first paragraph is prose and not a summary."""
+    positive_min_chars: int = Field(default=48, ge=1)
+    """Of the description."""
+    positive_max_chars: int | None = Field(default=16384, ge=1)
+    """Of the description."""
+
+
+class PairFilesSection(SourceSection):
+    """Files of ready pairs: the names of their columns in CSV, TSV, Parquet, or JSON objects."""
+
+    anchor: str = "anchor"
+    """Column with the anchors."""
+    positive: str = "positive"
+    """Column with the positives."""
+    negative: str = "negative"
+    """Column with the negatives, in triplets."""
+
+
+class SourcesSection(Section):
+    """What `pairloom prepare` keeps of each source. Not part of a training recipe: its result is in the shards."""
+
+    stackexchange: StackExchangeSection = StackExchangeSection()
+    python_docs: PythonDocsSection = Field(default=PythonDocsSection(), alias="python-docs")
+    pair_files: PairFilesSection = Field(default=PairFilesSection(), alias="pair-files")
+
+
 class Recipe(Section):
     """A whole run."""
 
@@ -130,7 +191,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Reci
     """Reads a recipe and lays ``section.key=value`` overrides over it.
 
     Args:
-        path: The TOML file.
+        path: The TOML file, or the name of a recipe that comes with pairloom, such as ``adapt``.
         overrides: Values are TOML (``train.steps=100``, ``evaluate.tasks=["a","b"]``); what is not TOML is a string.
             A number in the path counts into a list: ``data.datasets.0.shards=pairs``.
 
@@ -138,10 +199,13 @@ def load_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Reci
         RecipeError: The file is missing or not TOML, or a key is unknown, of the wrong type or out of bounds;
             the message has its path.
     """
+    if not path.exists() and (packaged := _PACKAGED / f"{path.name}.toml").is_file() and path.name == str(path):
+        path = packaged
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe") from None
+        known = ", ".join(sorted(file.stem for file in _PACKAGED.glob("*.toml")))
+        raise RecipeError(f"{path}: no such recipe; those that come with pairloom are: {known}") from None
     except IsADirectoryError:
         raise RecipeError(f"{path}: is a directory; give a TOML file") from None
     except UnicodeDecodeError as error:
@@ -155,8 +219,30 @@ def load_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Reci
 
 def parse_recipe(raw: dict[str, Any], *, where: str) -> Recipe:
     """Checks a recipe that is already a dictionary; ``where`` says in errors what it came from."""
+    return _checked(Recipe, raw, where)
+
+
+def load_sources(overrides: tuple[str, ...] | list[str] = ()) -> SourcesSection:
+    """Lays ``source.key=value`` overrides over the default filters of the sources.
+
+    Args:
+        overrides: ``stackexchange.min_score=1``; values as in `load_recipe`.
+
+    Raises:
+        RecipeError: A key is unknown, or its value of the wrong type or out of bounds.
+    """
+    raw: dict[str, Any] = {}
+    for override in overrides:
+        _lay_over(raw, override)
+    return _checked(SourcesSection, raw, "--set")
+
+
+_SectionType = TypeVar("_SectionType", bound=Section)
+
+
+def _checked(section: type[_SectionType], raw: dict[str, Any], where: str) -> _SectionType:
     try:
-        return Recipe.model_validate(raw)
+        return section.model_validate(raw)
     except ValidationError as error:
         raise RecipeError(f"{where}: " + "; ".join(_sentence(fault) for fault in error.errors())) from None
 
