@@ -51,34 +51,30 @@ def top_k(
         Row numbers [Q, min(k, N)] and their scores, best first.
     """
     k = min(k, len(documents))
-    rows = np.zeros((len(queries), k), dtype=np.int64)
-    scores = np.zeros((len(queries), k), dtype=np.float32)
-    for begin in range(0, len(queries), _QUERY_BLOCK_ROWS):
-        part = slice(begin, begin + _QUERY_BLOCK_ROWS)
-        rows[part], scores[part] = _top_k_of_some(queries[part], documents, k, name)
+    if not len(queries):
+        return np.zeros((0, k), dtype=np.int64), np.zeros((0, k), dtype=np.float32)
+    rows = np.zeros((len(queries), 0), dtype=np.int64)
+    scores = np.zeros((len(queries), 0), dtype=np.float32)
+    prepare = normalize if name == "cosine" else np.asarray
+    queries = prepare(queries)
+    for begin in range(0, len(documents), _BLOCK_ROWS):
+        block = prepare(documents[begin : begin + _BLOCK_ROWS])
+        found = [
+            _largest(similarity(queries[part : part + _QUERY_BLOCK_ROWS], block, "dot"), k)
+            for part in range(0, len(queries), _QUERY_BLOCK_ROWS)
+        ]
+        rows = np.concatenate([rows, np.concatenate([columns for columns, _ in found]) + begin], axis=1)
+        scores = np.concatenate([scores, np.concatenate([values for _, values in found])], axis=1)
+        keep, scores = _largest(scores, k)
+        rows = np.take_along_axis(rows, keep, 1)
     return rows, scores
 
 
-def _top_k_of_some(
-    queries: Vectors, documents: Vectors, k: int, name: str
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    best_rows = np.zeros((len(queries), 0), dtype=np.int64)
-    best_scores = np.zeros((len(queries), 0), dtype=np.float32)
-    for begin in range(0, len(documents), _BLOCK_ROWS):
-        block = similarity(queries, documents[begin : begin + _BLOCK_ROWS], name)
-        block_rows = np.broadcast_to(np.arange(begin, begin + block.shape[1]), block.shape)
-        scores = np.concatenate([best_scores, block], axis=1)
-        rows = np.concatenate([best_rows, block_rows], axis=1)
-        keep = _largest(scores, k)
-        best_rows, best_scores = np.take_along_axis(rows, keep, 1), np.take_along_axis(scores, keep, 1)
-    return best_rows, best_scores
-
-
-def _largest(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
-    """Columns of the ``k`` largest of each row, largest first, earlier columns first among equals."""
+def _largest(scores: npt.NDArray[np.float32], k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Columns of the ``k`` largest scores of each row, and the scores; earlier columns come first among equals."""
     k = min(k, scores.shape[1])
     if k == 0:
-        return np.zeros((len(scores), 0), dtype=np.int64)
+        return np.zeros((len(scores), 0), dtype=np.int64), np.zeros((len(scores), 0), dtype=np.float32)
     # Everything above the k-th largest value is in; of those equal to it, the first ones fill what is left.
     threshold = np.partition(scores, -k, axis=1)[:, -k, None]
     above, equal = scores > threshold, scores == threshold
@@ -86,4 +82,5 @@ def _largest(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
     chosen = above | (equal & (np.cumsum(equal, axis=1) <= room))
     columns = np.nonzero(chosen)[1].reshape(len(scores), k)
     order = np.argsort(-np.take_along_axis(scores, columns, 1), axis=1, kind="stable")
-    return np.take_along_axis(columns, order, 1)
+    columns = np.take_along_axis(columns, order, 1)
+    return columns, np.take_along_axis(scores, columns, 1)

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pairloom.encode.micro_batches import micro_batches
+
+
+@given(st.lists(st.integers(1, 300), max_size=200), st.integers(1, 2000))
+def test_every_text_once_within_the_budget_and_longest_first(lengths: list[int], budget: int) -> None:
+    array = np.array(lengths, dtype=np.int64)
+    batches = list(micro_batches(array, budget))
+    assert sorted(row for batch in batches for row in batch.tolist()) == list(range(len(lengths)))
+    longest = [int(array[batch].max()) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+    for batch, width in zip(batches, longest, strict=True):
+        assert len(batch) * width <= budget or len(batch) == 1
+
+
+def test_padding_is_little() -> None:
+    lengths = np.random.default_rng(0).integers(3, 128, size=2000)
+    computed = sum(len(batch) * lengths[batch].max() for batch in micro_batches(lengths, 2048))
+    assert computed < 1.02 * lengths.sum()
