@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
@@ -16,6 +18,10 @@ install_import_hook(["pairloom.network", "pairloom.train.losses", "pairloom.trai
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors  # noqa: E402
+
+from pairloom.pairs.clean import text_hash  # noqa: E402
+from pairloom.pairs.shards import PAIR_COLUMNS, TRIPLET_COLUMNS, Layout, new_shards  # noqa: E402
+from pairloom.recipe import Recipe, parse_recipe  # noqa: E402
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "mpnet")
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
@@ -66,6 +72,59 @@ def _fresh_logger() -> Iterator[None]:
     before = logger.handlers[:], logger.level, logger.propagate
     yield
     logger.handlers[:], logger.level, logger.propagate = before
+
+
+def make_shards(path: Path, rows: Sequence[tuple[str, ...]]) -> Path:
+    """A shards folder of these pairs or triplets."""
+    layout = Layout(TRIPLET_COLUMNS if len(rows[0]) == 3 else PAIR_COLUMNS)
+    with new_shards(path, layout) as writer:
+        for texts in rows:
+            writer.write(texts, [text_hash(text) for text in texts])
+    return path
+
+
+def make_pairs(count: int, *, seed: int = 0) -> list[tuple[str, str]]:
+    """Different pairs that can be learnt: the positive repeats words of its anchor."""
+    dice = np.random.default_rng(seed)
+    pairs = []
+    for number in range(count):
+        words = dice.choice(WORDS, size=4, replace=False)
+        code = " ".join(str(number))
+        pairs.append((f"{' '.join(words)} {code}", f"{words[1]} {words[0]} {dice.choice(WORDS)} {code} ."))
+    return pairs
+
+
+@pytest.fixture
+def recipe_for(model_folder: Path, tmp_path: Path) -> Callable[..., Recipe]:
+    """Makes a recipe of a small run over 40 learnable pairs; keyword arguments go into its ``[train]`` section."""
+    shards = make_shards(tmp_path / "pairs", make_pairs(40))
+
+    def make(tasks: Sequence[Path] = (), **train: Any) -> Recipe:
+        settings = {"steps": 6, "batch_size": 8, "warmup_steps": 2, "learning_rate": 1e-3, "micro_batch_tokens": 64}
+        raw = {
+            "model": {"base": str(model_folder)},
+            "data": {"datasets": [{"shards": shards}]},
+            "train": {**settings, **train},
+            "evaluate": {"tasks": list(tasks)},
+        }
+        return parse_recipe(raw, where="test")
+
+    return make
+
+
+@pytest.fixture
+def task_folder(tmp_path: Path) -> Path:
+    """A retrieval task of 12 queries over 12 documents."""
+    path = tmp_path / "task"
+    (path / "qrels").mkdir(parents=True)
+    pairs = list(enumerate(make_pairs(12, seed=5)))
+    queries = [json.dumps({"_id": f"q{number}", "text": anchor}) for number, (anchor, _) in pairs]
+    documents = [json.dumps({"_id": f"d{number}", "title": "", "text": positive}) for number, (_, positive) in pairs]
+    judgements = [f"q{number}\td{number}\t1" for number, _ in pairs]
+    (path / "queries.jsonl").write_text("\n".join(queries))
+    (path / "corpus.jsonl").write_text("\n".join(documents))
+    (path / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *judgements]))
+    return path
 
 
 def write_modules(path: Path, *, normalize: bool = True, max_tokens: int = 64, similarity: str = "cosine") -> None:

@@ -1,0 +1,41 @@
+"""Exact search: a query against every vector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pairloom.encode.encoder import Encoder
+from pairloom.encode.similarity import top_k
+from pairloom.encode.vectors import VectorSet
+from pairloom.errors import UsageError
+from pairloom.records import Hit
+
+
+class ExactSearch:
+    """Answers queries over a vectors artifact by comparing with all of it.
+
+    Args:
+        vectors: The artifact.
+        encoder: The model that made it; by default it is loaded by the name that the artifact remembers.
+
+    Raises:
+        ArtifactError: The vectors were made by another model.
+    """
+
+    def __init__(self, vectors: VectorSet | Path, encoder: Encoder | None = None) -> None:
+        self.vectors = vectors if isinstance(vectors, VectorSet) else VectorSet(vectors)
+        self.encoder = encoder or Encoder(self.vectors.facts["model"])
+        self.vectors.check_model(self.encoder.fingerprint, self.encoder.model.name)
+
+    def search(self, query: str, k: int = 10) -> list[Hit]:
+        """The ``k`` texts most similar to the query, best first.
+
+        Raises:
+            UsageError: ``k`` is less than 1.
+        """
+        if k < 1:
+            raise UsageError(f"k is {k}; ask for at least one hit")
+        query_vectors = self.encoder.encode_query([query])
+        rows, scores = top_k(query_vectors, self.vectors.vectors, k, self.encoder.similarity_name)
+        texts = self.vectors.texts(int(row) for row in rows[0])
+        return [Hit(text.id, float(score), text.text) for text, score in zip(texts, scores[0], strict=True)]

@@ -1,0 +1,47 @@
+"""The model that training starts from: the base, with what the recipe says of pooling, similarity and limits."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pairloom.errors import RecipeError
+from pairloom.models.heads import Normalize, Pooling
+from pairloom.models.model import Model
+from pairloom.models.names import load_model
+from pairloom.recipe import Recipe
+
+
+def start_model(recipe: Recipe) -> Model:
+    """Loads the base and lays the recipe's ``[model]`` section over it.
+
+    Raises:
+        ModelError: The base is not found or cannot be read.
+        RecipeError: The recipe asks for longer texts than the base has positions for.
+    """
+    section = recipe.model
+    model = load_model(section.base)
+    limit = model.architecture.max_tokens
+    for key, value in (
+        ("model.max_tokens", section.max_tokens),
+        ("data.anchor_max_tokens", recipe.data.anchor_max_tokens),
+        ("data.positive_max_tokens", recipe.data.positive_max_tokens),
+    ):
+        if value is not None and value > limit:
+            raise RecipeError(f"{key} = {value}: {section.base} has only {limit} positions")
+    pooling = model.pooling if section.pooling is None else Pooling((section.pooling,))
+    similarity = section.similarity or model.similarity
+    heads = model.heads
+    ends_normalized = bool(heads) and isinstance(heads[-1], Normalize)
+    if section.normalize is True and not ends_normalized:
+        heads = (*heads, Normalize())
+    elif section.normalize is False and ends_normalized:
+        heads = heads[:-1]
+    elif section.normalize is None and not model.has_modules and similarity == "cosine":
+        heads = (Normalize(),)
+    return dataclasses.replace(
+        model,
+        pooling=pooling,
+        heads=heads,
+        similarity=similarity,
+        max_tokens=section.max_tokens or model.max_tokens,
+    )
