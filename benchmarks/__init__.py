@@ -1,0 +1,1 @@
+"""What pairloom claims, as programs that anyone can run."""

