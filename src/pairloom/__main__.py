@@ -1,0 +1,5 @@
+"""``python -m pairloom``."""
+
+from pairloom.cli import main
+
+main()

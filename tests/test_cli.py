@@ -1,0 +1,166 @@
+"""The command line, in processes of its own: the whole way on a small scale, and one sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pairloom import __version__
+from tests.conftest import make_pairs, make_shards
+
+COMMANDS = ("demo", "prepare", "train", "evaluate", "encode", "search", "info")
+
+
+def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "100", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "pairloom", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env=environment,
+    )
+
+
+def good(*words: object, cwd: Path | None = None) -> str:
+    done = run(*words, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def facts(*words: object, cwd: Path | None = None) -> Any:
+    """What a command prints with --json, which must be JSON and nothing else."""
+    return json.loads(good(*words, "--json", cwd=cwd))
+
+
+def bad(*words: object, code: int = 1, cwd: Path | None = None) -> str:
+    done = run(*words, cwd=cwd)
+    assert done.returncode == code, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def pair_file(tmp_path: Path) -> Path:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(json.dumps(pair) for pair in make_pairs(120)))
+    return file
+
+
+def test_the_whole_way(pair_file: Path, model_folder: Path, tmp_path: Path) -> None:
+    """A smoke test of all stages as a user would type them."""
+    prepared = facts(
+        "prepare", "pair-files", pair_file, "--out", "pairs", "--holdout", 20, "--holdout-out", "task", cwd=tmp_path
+    )
+    assert prepared["num_rows"] == 100
+    settings = ["--set", f"model.base={model_folder}", "--set", "train.steps=12", "--set", "train.batch_size=16"]
+    settings += ["--set", "train.warmup_steps=2", "--set", "train.learning_rate=1e-3"]
+    settings += ["--set", "data.anchor_max_tokens=32", "--set", "data.positive_max_tokens=32"]
+    trained = facts("train", "adapt", "--out", "model", *settings, cwd=tmp_path)
+    assert [evaluation["step"] for evaluation in trained["evaluations"]] == [0, 12]
+    (measured,) = facts("evaluate", "model", "task", "--baseline", model_folder, cwd=tmp_path)
+    assert measured["metrics"]["nDCG@10"]["value"] == pytest.approx(
+        trained["evaluations"][-1]["metrics"]["nDCG@10"]["value"]
+    )
+    encoded = facts("encode", "model", "task", "--out", "vectors", cwd=tmp_path)
+    assert encoded["fingerprint"] == trained["fingerprint"]
+    hits = facts("search", "vectors", "coffee", "-k", 3, cwd=tmp_path)
+    assert len(hits) == 3
+    assert hits[0]["text"] in good("search", "vectors", "coffee", cwd=tmp_path)
+    for folder, kind in (("pairs", "shards"), ("task", "task"), ("model", "model"), ("vectors", "vectors")):
+        assert facts("info", folder, cwd=tmp_path)["kind"] == kind
+    assert "made by" in bad("search", "vectors", "coffee", "--model", model_folder, cwd=tmp_path)
+
+
+def test_help_has_an_example_of_every_command() -> None:
+    for command in COMMANDS:
+        assert f"Example: pairloom {command}" in " ".join(good(command, "--help").replace("│", " ").split()), command
+
+
+def test_version() -> None:
+    assert good("--version") == f"pairloom {__version__}\n"
+
+
+def test_the_sources_are_listed() -> None:
+    listed = {source["source"]: source for source in facts("prepare", "--list")}
+    assert set(listed) == {"stackexchange", "python-docs", "pair-files"}
+    assert "title-body" in listed["stackexchange"]["views"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["prepare"], "say which SOURCE to read"),
+        (["prepare", "reddit", "x", "--out", "y"], "there is no source reddit"),
+        (["prepare", "pair-files", "--out", "y"], "needs an input"),
+        (["prepare", "pair-files", "x", "--out", "y", "--view", "z"], "has no view z; it has pairs, triplets"),
+        (["prepare", "pair-files", "x", "--out", "y", "--holdout", "3"], "needs both"),
+        (["prepare", "pair-files", "x", "--out", "y", "--set", "pair-files.x=1"], "pair-files.x is not a setting"),
+        (["train", "adapt", "--out", "y", "--set", "train.steps=0"], "train.steps = 0"),
+        (["train", "nothing", "--out", "y"], "no such recipe"),
+    ],
+)
+def test_mistakes_in_the_command_exit_with_2(words: list[str], expected: str, tmp_path: Path) -> None:
+    assert expected in bad(*words, code=2, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["prepare", "pair-files", "nothing.jsonl", "--out", "y"], "nothing.jsonl: no such file"),
+        (["train", "adapt", "--out", "y"], "pairs: no such folder"),
+        (["evaluate", "nothing/here", "nothing"], "nothing: no such"),
+        (["encode", "no/model", "in.txt", "--out", "y"], "no/model: no such folder"),
+        (["search", "nothing", "query"], "nothing: no such folder"),
+        (["info", "nothing"], "nothing: no such folder"),
+    ],
+)
+def test_what_is_missing_exits_with_1(words: list[str], expected: str, tmp_path: Path) -> None:
+    assert expected in bad(*words, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damage_is_found_by_info(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path / "pairs", make_pairs(9))
+    part = shards / "part-00000.arrow"
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    assert "part-00000.arrow: its content has changed" in bad("info", shards)
+
+
+def test_a_truncated_text_is_said(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("coffee " * 100 + "\nwater\n")
+    done = run("encode", model_folder, "a.txt", "--out", "vectors", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "1 of 2 texts were longer than 64 tokens and were cut" in done.stderr
+
+
+def test_an_interrupted_command_leaves_nothing_half_made(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("coffee and water\n" * 400_000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pairloom", "encode", str(model_folder), "a.txt", "--out", "vectors"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.glob(".vectors.partial-*")):
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "interrupted" in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
