@@ -33,7 +33,7 @@ def test_what_was_written_is_found_again(tmp_path: Path) -> None:
     assert manifest.kind == "sample"
     assert manifest.facts == {"count": 3}
     assert list(manifest.files) == ["inner/file.txt"]
-    assert manifest.files["inner/file.txt"]["bytes"] == 7
+    assert manifest.files["inner/file.txt"].bytes == 7
     assert manifest.made_by.startswith("pairloom ")
     assert not leftovers(tmp_path / "deep")
 
@@ -99,7 +99,7 @@ def test_what_a_killed_writer_left_is_cleared_by_the_next(tmp_path: Path) -> Non
     assert done.returncode == -signal.SIGKILL
     assert len(leftovers(tmp_path)) == 1
     assert not (tmp_path / "sample").exists()
-    living = tmp_path / f".sample.partial-{socket.gethostname()}-{os.getppid()}"
+    living = tmp_path / f".sample.partial-{socket.gethostname()}-{os.getppid()}-abc"
     living.mkdir()
     make(tmp_path / "sample")
     assert leftovers(tmp_path) == [living], "a living process keeps its own"

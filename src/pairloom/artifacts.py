@@ -10,14 +10,17 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from pairloom import __version__
 from pairloom.errors import ArtifactError
@@ -27,6 +30,15 @@ MANIFEST = "manifest.json"
 # No space, no quota, or a file larger than allowed.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HASH_BLOCK_BYTES = 1 << 20
+_MAX_NAME_BYTES = 150
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of an artifact: its size and its SHA-256 in hexadecimal."""
+
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -36,16 +48,21 @@ class Manifest:
     Args:
         kind: ``shards``, ``model``, ``vectors``, ``task``, …
         facts: Counts, settings and origins, as JSON values; what belongs in here is the stage's affair.
-        files: For each file (path relative to the folder) its size in bytes and SHA-256.
+        files: Path relative to the folder, and what is known of the file.
         made_by: Program and version.
         created: ISO 8601, UTC.
+        schema: Of the manifest itself.
     """
 
     kind: str
     facts: dict[str, Any]
-    files: dict[str, dict[str, Any]]
+    files: dict[str, FileEntry]
     made_by: str
     created: str
+    schema: int = SCHEMA
+
+
+_MANIFEST = TypeAdapter(Manifest)
 
 
 @dataclass
@@ -67,8 +84,9 @@ def new_artifact(path: Path, kind: str) -> Iterator[Draft]:
     Raises:
         ArtifactError: Something else stands there, or the disk is full.
     """
+    path = resolved(path)
     refuse_occupied(path)
-    partial = path.parent / f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}"
+    partial = path.parent / f"{_partial_prefix(path)}{os.getpid()}-{secrets.token_hex(3)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
@@ -80,8 +98,7 @@ def new_artifact(path: Path, kind: str) -> Iterator[Draft]:
         yield draft
         _write_manifest(draft, kind)
         refuse_occupied(path)  # another process may have been faster
-        partial.rename(path)
-        _flush(path.parent)
+        _rename(partial, path)
     except OSError as error:
         if error.errno in DISK_FULL:
             raise ArtifactError(
@@ -102,24 +119,41 @@ def read_manifest(path: Path, kind: str | None = None) -> Manifest:
         raise ArtifactError(f"{path}: no such folder")
     try:
         raw = json.loads((path / MANIFEST).read_bytes())
-        if raw["schema"] > SCHEMA:
-            raise ArtifactError(f"{path}: written by a newer pairloom ({raw['made_by']}); upgrade to read it")
-        manifest = Manifest(**{name: raw[name] for name in ("kind", "facts", "files", "made_by", "created")})
+        if isinstance(raw, dict) and isinstance(raw.get("schema"), int) and raw["schema"] > SCHEMA:
+            raise ArtifactError(f"{path}: written by a newer pairloom; upgrade to read it")
+        manifest = _MANIFEST.validate_python(raw)
     except FileNotFoundError:
         raise ArtifactError(f"{path}: has no {MANIFEST}, so it is not a folder that pairloom made") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise ArtifactError(f"{path / MANIFEST}: cannot be read ({error.strerror})") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "content"
+        raise ArtifactError(f"{path / MANIFEST}: damaged ({where}: {fault['msg']}); make the folder again") from None
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path / MANIFEST}: damaged ({error}); make the folder again") from None
     if kind is not None and manifest.kind != kind:
         raise ArtifactError(f"{path}: holds {manifest.kind}, not {kind}")
     for name, entry in manifest.files.items():
         file = path / name
-        if not file.resolve().is_relative_to(path.resolve()):
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ArtifactError(f"{path / MANIFEST}: the file {name!r} leads out of the folder")
-        if not file.is_file():
-            raise ArtifactError(f"{file}: missing, so {path} is not whole; make it again")
-        if (size := file.stat().st_size) != entry["bytes"]:
-            raise ArtifactError(f"{file}: has {size:,} bytes instead of {entry['bytes']:,}; make {path} again")
+        try:
+            size = file.stat().st_size
+        except (OSError, ValueError):
+            raise ArtifactError(f"{file}: missing, so {path} is not whole; make it again") from None
+        if size != entry.bytes:
+            raise ArtifactError(f"{file}: has {size:,} bytes instead of {entry.bytes:,}; make {path} again")
     return manifest
+
+
+def is_artifact(path: Path) -> bool:
+    """Whether a folder says that pairloom made it; others may have a file of the manifest's name, too."""
+    try:
+        made_by = json.loads((path / MANIFEST).read_bytes())["made_by"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return isinstance(made_by, str) and made_by.startswith("pairloom ")
 
 
 def verify(path: Path) -> Manifest:
@@ -130,7 +164,7 @@ def verify(path: Path) -> Manifest:
     """
     manifest = read_manifest(path)
     for name, entry in manifest.files.items():
-        if file_sha256(path / name) != entry["sha256"]:
+        if file_sha256(path / name) != entry.sha256:
             raise ArtifactError(f"{path / name}: its content has changed since it was written; make {path} again")
     return manifest
 
@@ -146,19 +180,46 @@ def file_sha256(path: Path) -> str:
 
 def refuse_occupied(path: Path) -> None:
     """Raises `ArtifactError` if something stands where an artifact is to be made: nothing is ever overwritten."""
+    path = resolved(path)
+    if path.is_mount():
+        raise ArtifactError(f"{path}: is a mount point; choose a folder inside it")
     if path.is_dir() and not any(path.iterdir()):
         return
     if path.exists():
         raise ArtifactError(f"{path}: already there; choose another place or remove it first")
 
 
+def resolved(path: Path) -> Path:
+    """The place itself: links are followed, so that what they point to is made and not the link replaced."""
+    try:
+        path = path.resolve()
+        # The name must leave room for what is put around it while the folder is made.
+        if len(path.name.encode()) > _MAX_NAME_BYTES or path.is_symlink():
+            raise ValueError
+    except (OSError, RuntimeError, ValueError):
+        raise ArtifactError(f"{str(path)!r}: cannot be the name of a folder; choose another") from None
+    return path
+
+
+def _rename(partial: Path, path: Path) -> None:
+    try:
+        partial.rename(path)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+    _flush(path.parent)
+
+
 def _remove_abandoned(path: Path) -> None:
     """Clears what a killed process left: partial folders of this host whose process is gone."""
-    prefix = f".{path.name}.partial-{socket.gethostname()}-"
+    prefix = _partial_prefix(path)
     for partial in path.parent.iterdir():
-        owner = partial.name.removeprefix(prefix)
+        owner = partial.name.removeprefix(prefix).split("-")[0]
         if partial.name.startswith(prefix) and owner.isdigit() and not _is_alive(int(owner)):
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial_prefix(path: Path) -> str:
+    return f".{path.name}.partial-{socket.gethostname()}-"
 
 
 def _is_alive(process_id: int) -> bool:
@@ -169,26 +230,22 @@ def _is_alive(process_id: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return process_id != os.getpid()
+        pass
+    return True
 
 
 def _write_manifest(draft: Draft, kind: str) -> None:
-    files = {}
+    files: dict[str, FileEntry] = {}
     for file in sorted(draft.path.rglob("*")):
-        if file.is_file():
-            name = file.relative_to(draft.path).as_posix()
-            files[name] = {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+        if file.is_dir():
             _flush(file)
-    manifest = {
-        "schema": SCHEMA,
-        "kind": kind,
-        "made_by": f"pairloom {__version__}",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "facts": draft.facts,
-        "files": files,
-    }
-    (draft.path / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        else:
+            name = file.relative_to(draft.path).as_posix()
+            files[name] = FileEntry(file.stat().st_size, file_sha256(file))
+            _flush(file)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    manifest = asdict(Manifest(kind, draft.facts, files, f"pairloom {__version__}", created))
+    (draft.path / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     _flush(draft.path / MANIFEST)
     _flush(draft.path)
 

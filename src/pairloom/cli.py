@@ -282,7 +282,7 @@ def info(
     from pairloom.artifacts import verify
 
     manifest = verify(path)
-    total = sum(entry["bytes"] for entry in manifest.files.values())
+    total = sum(entry.bytes for entry in manifest.files.values())
     facts = {
         "kind": manifest.kind,
         "made_by": manifest.made_by,

@@ -17,6 +17,10 @@ from pairloom.models.architecture import Activation, Architecture
 
 Config = dict[str, Any]
 
+_MAY_BE_ZERO = {"position_offset", "num_token_types", "relative_buckets", "relative_max_distance", "pad_token_id"}
+_MAX_SIZE = 10_000_000  # the largest vocabularies have a tenth of it
+_MAX_LAYERS = 1000
+
 _ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -67,7 +71,7 @@ def family_of(config: Config, path: Path) -> Family:
     """
     model_type = config.get("model_type")
     for family in FAMILIES:
-        if model_type in family.class_names:
+        if isinstance(model_type, str) and model_type in family.class_names:
             _refuse_variants(config, path)
             return family
     known = ", ".join(name for family in FAMILIES for name in family.class_names)
@@ -87,9 +91,19 @@ def read_architecture(config: Config, path: Path) -> Architecture:
         raise ModelError(f"{path}: {error.args[0]!r} is missing") from None
     for field in dataclasses.fields(architecture):
         value = getattr(architecture, field.name)
-        kind = {"int": int, "float": int | float}.get(str(field.type))  # types are strings in that module
-        if kind is not None and (isinstance(value, bool) or not isinstance(value, kind) or value < 0):
+        if field.type == "int":  # types are strings in that module
+            least = 0 if field.name in _MAY_BE_ZERO else 1
+            right = isinstance(value, int) and not isinstance(value, bool) and least <= value < _MAX_SIZE
+        elif field.type == "float":  # a dropout probability, or the epsilon of norms
+            right = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+        else:
+            right = isinstance(value, str)
+        if not right:
             raise ModelError(f"{path}: {field.name.replace('_', ' ')} is {value!r}, which cannot be right")
+    if architecture.num_layers > _MAX_LAYERS:
+        raise ModelError(f"{path}: num layers is {architecture.num_layers:,}, which cannot be right")
+    if architecture.pad_token_id >= architecture.vocabulary_size or architecture.max_tokens < 3:
+        raise ModelError(f"{path}: the padding token is not in the vocabulary, or there are no positions")
     if architecture.num_heads < 1 or architecture.hidden_size % architecture.num_heads:
         raise ModelError(
             f"{path}: a hidden size of {architecture.hidden_size} cannot be shared among {architecture.num_heads} heads"
@@ -103,7 +117,7 @@ def _refuse_variants(config: Config, path: Path) -> None:
     if config.get("is_decoder"):
         raise ModelError(f"{path}: this is a decoder; pairloom supports encoders")
     activation = config.get("hidden_act", config.get("activation", "gelu"))
-    if activation not in _ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         raise ModelError(f"{path}: activation {activation!r} is not supported; these are: {', '.join(_ACTIVATIONS)}")
 
 

@@ -87,7 +87,7 @@ class Model:
         The two dialects of one model, and a copy in another folder, have the same fingerprint.
         """
         settings = {
-            "architecture": vars(self.architecture),
+            "architecture": {name: value for name, value in vars(self.architecture).items() if "dropout" not in name},
             "max_tokens": self.max_tokens,
             "lower_case": self.lower_case,
             "pooling": [list(self.pooling.modes), self.pooling.include_prompt],

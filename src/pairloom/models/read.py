@@ -6,17 +6,26 @@ tokenizer.
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import cast
 
-from pairloom.artifacts import MANIFEST, read_manifest
 from pairloom.errors import ModelError
 from pairloom.models.architecture import Architecture
 from pairloom.models.families import family_of, read_architecture
 from pairloom.models.heads import DENSE_ACTIVATIONS, POOLING_FLAGS, Dense, Head, Normalize, Pooling
 from pairloom.models.model import Model
+from pairloom.models.settings import (
+    DenseSettings,
+    EncoderSettings,
+    ModuleEntry,
+    PoolingSettings,
+    SentenceSettings,
+    TokenizerSettings,
+    read_object,
+    read_settings,
+)
 from pairloom.models.weights import read_backbone, read_tensors
 from pairloom.recipe import PoolingMode, Similarity
 
@@ -47,33 +56,35 @@ def read_model(path: Path, name: str | None = None) -> Model:
     """
     if not path.is_dir():
         raise ModelError(f"{path}: no such model folder")
-    if (path / MANIFEST).is_file():
-        read_manifest(path)
-    config = _read_object(path / "config.json")
-    architecture = read_architecture(config, path / "config.json")
-    family = family_of(config, path / "config.json")
-    _refuse_unsafe(path)
-    weights, unread = read_backbone(path / "model.safetensors", family, architecture)
-    pooling, heads = _read_modules(path, architecture)
-    sentence = _read_object(path / "sentence_bert_config.json", required=False)
-    extra = _read_object(path / "config_sentence_transformers.json", required=False)
+    modules = _read_modules(path)
+    backbone = modules[0][1] if modules else path
+    config = read_object(backbone / "config.json")
+    architecture = read_architecture(config, backbone / "config.json")
+    family = family_of(config, backbone / "config.json")
+    _refuse_unsafe(backbone)
+    weights, unread = read_backbone(backbone / "model.safetensors", family, architecture)
+    pooling, heads = _read_heads(modules, architecture)
+    sentence = _sentence_settings(backbone)
+    settings = read_settings(path / "config_sentence_transformers.json", EncoderSettings, required=False)
     model = Model(
         name=name or str(path),
         architecture=architecture,
         config=config,
         weights=weights,
         unread_weights=unread,
-        tokenizer_files=_read_tokenizer_files(path),
-        max_tokens=_max_tokens(path, sentence, architecture),
-        lower_case=bool(sentence.get("do_lower_case", False)),
+        tokenizer_files=_read_tokenizer_files(backbone),
+        max_tokens=_max_tokens(backbone, sentence, architecture),
+        lower_case=sentence.do_lower_case,
         pooling=pooling,
         heads=heads,
-        similarity=_similarity(extra, path),
-        prompts=extra.get("prompts") or {},
-        default_prompt=extra.get("default_prompt_name"),
-        output_size=extra.get("truncate_dim"),
-        has_modules=(path / "modules.json").is_file(),
+        similarity=_similarity(settings, path),
+        prompts={name: text or "" for name, text in (settings.prompts or {}).items()},
+        default_prompt=settings.default_prompt_name,
+        output_size=settings.truncate_dim,
+        has_modules=bool(modules),
     )
+    if model.default_prompt is not None and model.default_prompt not in model.prompts:
+        raise ModelError(f"{path}: its default prompt {model.default_prompt!r} is not one of its prompts")
     if (known := model.tokenizer().vocabulary_size) > architecture.vocabulary_size:
         raise ModelError(
             f"{path}: tokenizer.json knows {known:,} tokens, but the weights have only "
@@ -82,80 +93,85 @@ def read_model(path: Path, name: str | None = None) -> Model:
     return model
 
 
-def _read_modules(path: Path, architecture: Architecture) -> tuple[Pooling, tuple[Head, ...]]:
-    if not (path / "modules.json").is_file():
+def _read_modules(path: Path) -> list[tuple[str, Path]]:
+    """Each module's class and folder; none for a bare backbone."""
+    if not os.path.lexists(path / "modules.json"):
         logger.warning("%s is a bare backbone (it has no modules.json): mean pooling is assumed", path)
-        return Pooling(("mean",)), ()
-    entries = _read_json(path / "modules.json")
-    pooling: Pooling | None = None
-    heads: list[Head] = []
-    size = architecture.hidden_size
-    for number, (name, folder) in enumerate(_module_list(entries, path)):
+        return []
+    modules = _module_list(read_settings(path / "modules.json", list[ModuleEntry]), path)
+    for number, (name, _) in enumerate(modules):
         if (name == "Transformer") != (number == 0) or (name == "Pooling") != (number == 1):
             raise ModelError(
                 f"{path / 'modules.json'}: module {number} is {name}; supported are Transformer, then Pooling, "
                 "then Dense and Normalize in any order"
             )
-        if name == "Pooling":
-            pooling = _read_pooling(folder, architecture)
-            size *= len(pooling.modes)
-        elif name == "Dense":
+    if len(modules) < 2:
+        raise ModelError(f"{path / 'modules.json'}: has no Pooling module, so it makes no sentence vectors")
+    return modules
+
+
+def _read_heads(modules: list[tuple[str, Path]], architecture: Architecture) -> tuple[Pooling, tuple[Head, ...]]:
+    if not modules:
+        return Pooling(("mean",)), ()
+    pooling = _read_pooling(modules[1][1], architecture)
+    size = architecture.hidden_size * len(pooling.modes)
+    heads: list[Head] = []
+    for name, folder in modules[2:]:
+        if name == "Normalize":
+            heads.append(Normalize())
+        else:
             dense = _read_dense(folder, size)
             heads.append(dense)
             size = dense.weight.shape[0]
-        elif name == "Normalize":
-            heads.append(Normalize())
-    if pooling is None:
-        raise ModelError(f"{path / 'modules.json'}: has no Pooling module, so it makes no sentence vectors")
     return pooling, tuple(heads)
 
 
-def _module_list(entries: Any, path: Path) -> list[tuple[str, Path]]:
+def _module_list(entries: list[ModuleEntry], path: Path) -> list[tuple[str, Path]]:
     """Each module's class (the last part of its name: the dialects differ in the rest) and folder."""
     known = ("Transformer", "Pooling", "Dense", "Normalize")
     modules = []
-    try:
-        for entry in entries:
-            name, folder = str(entry["type"]).rsplit(".", 1)[-1], PurePosixPath(str(entry["path"]))
-            if folder.is_absolute() or ".." in folder.parts:
-                raise ModelError(f"{path / 'modules.json'}: the path {str(folder)!r} leads out of the model folder")
-            if name == "Transformer" and folder.parts:
-                raise ModelError(f"{path / 'modules.json'}: a backbone in a folder of its own is not supported")
-            if name not in known:
-                raise ModelError(
-                    f"{path / 'modules.json'}: module {entry['type']!r} is not supported; these are: {', '.join(known)}"
-                )
-            modules.append((name, path / folder))
-    except (TypeError, KeyError):
-        raise ModelError(f"{path / 'modules.json'}: not a list of modules with type and path") from None
+    for entry in entries:
+        name, folder = entry.type.rsplit(".", 1)[-1], PurePosixPath(entry.path)
+        if folder.is_absolute() or ".." in folder.parts:
+            raise ModelError(f"{path / 'modules.json'}: the path {entry.path!r} leads out of the model folder")
+        if name not in known:
+            raise ModelError(
+                f"{path / 'modules.json'}: module {entry.type!r} is not supported; these are: {', '.join(known)}"
+            )
+        modules.append((name, path / folder))
     return modules
 
 
 def _read_pooling(path: Path, architecture: Architecture) -> Pooling:
     file = path / "config.json"
-    config = _read_object(file)
-    if "pooling_mode" in config:
-        given = config["pooling_mode"]
-        modes = (given,) if isinstance(given, str) else tuple(given)
+    settings = read_settings(file, PoolingSettings)
+    if settings.pooling_mode is None:
+        modes = tuple(mode for flag, mode in POOLING_FLAGS.items() if getattr(settings, flag)) or ("mean",)
     else:
-        modes = tuple(mode for flag, mode in POOLING_FLAGS.items() if config.get(flag)) or ("mean",)
+        given = settings.pooling_mode
+        modes = cast("tuple[PoolingMode, ...]", (given,) if isinstance(given, str) else tuple(given))
     for mode in modes:
         if mode not in POOLING_FLAGS.values():
             raise ModelError(
                 f"{file}: pooling {mode!r} is not supported; these are: {', '.join(POOLING_FLAGS.values())}"
             )
-    size = config.get("word_embedding_dimension", config.get("embedding_dimension", architecture.hidden_size))
+    size = settings.word_embedding_dimension or settings.embedding_dimension or architecture.hidden_size
     if size != architecture.hidden_size:
         raise ModelError(f"{file}: pools vectors of {size}, but the backbone's have {architecture.hidden_size}")
-    return Pooling(cast("tuple[PoolingMode, ...]", modes), bool(config.get("include_prompt", True)))
+    return Pooling(modes, settings.include_prompt)
 
 
 def _read_dense(path: Path, size: int) -> Dense:
     file = path / "config.json"
-    config = _read_object(file)
-    if config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
-        raise ModelError(f"{file}: a Dense module on {config['module_input_name']} is not supported")
-    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    settings = read_settings(file, DenseSettings)
+    if settings.module_input_name != "sentence_embedding" or settings.module_output_name not in (
+        None,
+        "sentence_embedding",
+    ):
+        raise ModelError(f"{file}: a Dense module on anything but the sentence's vector is not supported")
+    if settings.use_residual:
+        raise ModelError(f"{file}: a Dense module with a residual is not supported")
+    activation = settings.activation_function
     if activation not in DENSE_ACTIVATIONS:
         known = ", ".join(DENSE_ACTIVATIONS)
         raise ModelError(f"{file}: activation {activation!r} is not supported; these are: {known}")
@@ -163,7 +179,7 @@ def _read_dense(path: Path, size: int) -> Dense:
         _refuse_unsafe(path)
     tensors = read_tensors(path / "model.safetensors")
     weight, bias = tensors.get("linear.weight"), tensors.get("linear.bias")
-    if weight is None or weight.ndim != 2 or weight.shape[1] != size:
+    if weight is None or weight.ndim != 2 or weight.shape[1] != size or not weight.size:
         found = "none" if weight is None else f"one of shape {weight.shape}"
         raise ModelError(f"{path / 'model.safetensors'}: linear.weight must take vectors of {size}; it has {found}")
     if bias is not None and bias.shape != weight.shape[:1]:
@@ -179,20 +195,25 @@ def _read_tokenizer_files(path: Path) -> dict[str, bytes]:
     return {name: (path / name).read_bytes() for name in _TOKENIZER_FILES if (path / name).is_file()}
 
 
-def _max_tokens(path: Path, sentence: dict[str, Any], architecture: Architecture) -> int:
-    limit = sentence.get("max_seq_length")
-    if limit is None:
-        limit = _read_object(path / "tokenizer_config.json", required=False).get("model_max_length")
-    if limit is None:
-        return architecture.max_tokens
-    # Tokenizers without a limit say so with a number like 1e30.
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 1:
-        raise ModelError(f"{path}: a limit of {limit!r} tokens cannot be right")
-    return min(int(limit), architecture.max_tokens)
+def _sentence_settings(path: Path) -> SentenceSettings:
+    settings = read_settings(path / "sentence_bert_config.json", SentenceSettings, required=False)
+    if settings.query_length is not None or settings.document_length is not None:
+        raise ModelError(
+            f"{path / 'sentence_bert_config.json'}: limits of their own for queries and documents are not supported"
+        )
+    return settings
 
 
-def _similarity(extra: dict[str, Any], path: Path) -> Similarity:
-    name = extra.get("similarity_fn_name") or "cosine"
+def _max_tokens(path: Path, sentence: SentenceSettings, architecture: Architecture) -> int:
+    limit = sentence.max_seq_length
+    if limit is None:
+        tokenizer = read_settings(path / "tokenizer_config.json", TokenizerSettings, required=False)
+        limit = int(min(tokenizer.model_max_length or architecture.max_tokens, architecture.max_tokens))
+    return min(limit, architecture.max_tokens)
+
+
+def _similarity(settings: EncoderSettings, path: Path) -> Similarity:
+    name = settings.similarity_fn_name or "cosine"
     if name not in ("cosine", "dot"):
         raise ModelError(f"{path}: similarity {name!r} is not supported; cosine and dot are")
     return cast("Similarity", name)
@@ -209,24 +230,7 @@ def _refuse_unsafe(path: Path) -> None:
                 f"{path}: has its weights only as {name}, which pairloom does not open because such files can carry "
                 "code; load it once with transformers and save it with safe_serialization=True"
             )
-    raise ModelError(f"{path / 'model.safetensors'}: missing, so the model folder is not whole")
-
-
-def _read_object(path: Path, *, required: bool = True) -> dict[str, Any]:
-    if not required and not path.exists():
-        return {}
-    content = _read_json(path)
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: must hold a JSON object")
-    return content
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{path}: missing, so {path.parent} is not a whole model folder") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not JSON ({error})") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    raise ModelError(
+        f"{path / 'model.safetensors'}: missing; pairloom reads safetensors only (if the model is published as "
+        "pytorch_model.bin, load it once with transformers and save it)"
+    )

@@ -64,19 +64,22 @@ class Tokenizer:
 
     def __init__(self, content: bytes, *, max_tokens: int, lower_case: bool = False, path: Path | None = None) -> None:
         self.max_tokens = max_tokens
-        self._lower_case = lower_case
         try:
             self._tokenizer = tokenizers.Tokenizer.from_buffer(content)
         except Exception as error:  # the library raises bare Exception
             raise ModelError(f"{path or 'tokenizer.json'}: not a tokenizer ({error}); fetch it again") from None
+        if lower_case:
+            # As sentence-transformers does it: in the tokenizer, so that special tokens in a text keep their case.
+            parts = [tokenizers.normalizers.Lowercase(), self._tokenizer.normalizer]
+            self._tokenizer.normalizer = tokenizers.normalizers.Sequence([part for part in parts if part])
         # What the file says of padding and truncation is somebody's last call, not a property of the model.
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
 
     @property
     def vocabulary_size(self) -> int:
-        """Token numbers are below this."""
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+        """Token numbers are below this; there may be gaps."""
+        return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
     def canonical(self) -> bytes:
         """What the tokenizer does to a text, apart from the limit: equal for equal tokenizers, however they were saved."""
@@ -86,8 +89,6 @@ class Tokenizer:
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenizes texts, on all cores; half of a surrogate pair, which is no character, becomes a question mark."""
-        if self._lower_case:
-            texts = [text.lower() for text in texts]
         try:
             encodings = self._tokenizer.encode_batch_fast(texts)
         except (UnicodeEncodeError, TypeError):

@@ -6,6 +6,7 @@ in half precision by accident.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def read_backbone(path: Path, family: Family, architecture: Architecture) -> tup
         The canonical weights, and tensors that are not read but belong to the file (a pooler).
 
     Raises:
-        ModelError: A weight is missing or has another shape than the configuration says.
+        ModelError: A weight is missing, not finite, or has another shape than the configuration says.
     """
     # Checkpoints converted from TensorFlow call a layer norm's weights gamma and beta.
     stored = {
@@ -90,7 +91,12 @@ def read_backbone(path: Path, family: Family, architecture: Architecture) -> tup
             raise ModelError(
                 f"{path}: {key} has shape {stored[key].shape}, but config.json asks for {shapes[canonical]}"
             )
+        if not np.isfinite(stored[key]).all():
+            raise ModelError(f"{path}: {key} holds values that are not numbers; the file is damaged")
         weights[canonical] = stored[key]
+    beyond = dataclasses.replace(architecture, num_layers=architecture.num_layers + 1)
+    if any(key in stored for canonical, key in family.keys(beyond) if canonical not in shapes):
+        raise ModelError(f"{path}: has more layers than the {architecture.num_layers} that config.json asks for")
     return weights, {key: stored[key] for key in _KEPT_UNREAD if key in stored}
 
 

@@ -30,6 +30,7 @@ def write_model(model: Model, path: Path, *, readme: str) -> None:
     _write_object(
         path / "sentence_bert_config.json", {"max_seq_length": model.max_tokens, "do_lower_case": model.lower_case}
     )
+    # The versions say which dialect this is, not what wrote it: readers decide by them.
     settings: dict[str, Any] = {
         "__version__": {"sentence_transformers": "2.2.2", "transformers": "4.30.0", "pytorch": "2.0.0"},
         "prompts": model.prompts,

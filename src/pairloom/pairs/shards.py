@@ -257,6 +257,6 @@ class Shards(RowFiles):
             super().__init__(path, layout, self.facts["num_rows"])
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{path}: its manifest is damaged ({error}); make the folder again") from None
-        content = "\n".join(f"{name} {entry['sha256']}" for name, entry in sorted(manifest.files.items()))
+        content = "\n".join(f"{name} {entry.sha256}" for name, entry in sorted(manifest.files.items()))
         self.fingerprint: str = hashlib.sha256(content.encode()).hexdigest()
         """SHA-256 over the files' names and checksums: equal for equal content, whenever it was written."""

@@ -1,0 +1,127 @@
+"""The small JSON files of a model folder, checked on reading: types, bounds, and nothing taken on trust."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from pairloom.errors import ModelError
+
+_PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
+# Two special tokens and one of the text's own.
+_TokenLimit = Annotated[int, Field(ge=3, lt=2**31)]
+
+
+class _Settings(BaseModel):
+    # Other programs' keys are theirs; ours must have the right type ("true" is no boolean).
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class SentenceSettings(_Settings):
+    """``sentence_bert_config.json``; the newer dialect has other keys in it."""
+
+    max_seq_length: _TokenLimit | None = None
+    do_lower_case: bool = False
+    query_length: _TokenLimit | None = None
+    document_length: _TokenLimit | None = None
+
+
+class TokenizerSettings(_Settings):
+    """``tokenizer_config.json``. Tokenizers without a limit say so with a number like 1e30."""
+
+    model_max_length: Annotated[int | float, Field(ge=3)] | None = None
+
+
+class EncoderSettings(_Settings):
+    """``config_sentence_transformers.json``."""
+
+    prompts: dict[str, str | None] | None = None
+    default_prompt_name: str | None = None
+    similarity_fn_name: str | None = None
+    truncate_dim: _PositiveInt | None = None
+
+
+class PoolingSettings(_Settings):
+    """``1_Pooling/config.json``, of both dialects."""
+
+    word_embedding_dimension: _PositiveInt | None = None
+    embedding_dimension: _PositiveInt | None = None
+    pooling_mode: str | Annotated[list[str], Field(min_length=1)] | None = None
+    pooling_mode_cls_token: bool = False
+    pooling_mode_max_tokens: bool = False
+    pooling_mode_mean_tokens: bool = False
+    pooling_mode_mean_sqrt_len_tokens: bool = False
+    pooling_mode_weightedmean_tokens: bool = False
+    pooling_mode_lasttoken: bool = False
+    include_prompt: bool = True
+
+
+class DenseSettings(_Settings):
+    """``2_Dense/config.json``."""
+
+    activation_function: str = "torch.nn.modules.activation.Tanh"
+    module_input_name: str = "sentence_embedding"
+    module_output_name: str | None = "sentence_embedding"
+    use_residual: bool = False
+
+
+class ModuleEntry(_Settings):
+    """An entry of ``modules.json``."""
+
+    type: str
+    path: str
+
+
+SettingsType = TypeVar("SettingsType")
+
+
+def read_settings(path: Path, kind: type[SettingsType], *, required: bool = True) -> SettingsType:
+    """Reads a JSON file as one of the classes above, or as ``list[ModuleEntry]``.
+
+    Args:
+        path: The file.
+        kind: What it must be.
+        required: Whether the file must be there; otherwise one that is missing counts as ``{}``.
+
+    Raises:
+        ModelError: It is missing, not JSON, or not of that kind; the message names the key.
+    """
+    if not required and not path.exists():
+        return TypeAdapter(kind).validate_python({})
+    try:
+        return TypeAdapter(kind).validate_python(read_json(path))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise ModelError(f"{path}: {f'{key}: ' if key else ''}{fault['msg']}") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds an object.
+
+    Raises:
+        ModelError: It is missing, not JSON, or something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: must hold a JSON object")
+    return content
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        ModelError: It is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ModelError(f"{path}: missing, so {path.parent} is not a whole model folder") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not JSON ({error})") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
