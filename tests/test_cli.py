@@ -164,3 +164,32 @@ def test_an_interrupted_command_leaves_nothing_half_made(model_folder: Path, tmp
     assert "Traceback" not in errors
     assert "interrupted" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_square_brackets_in_names_are_letters(pair_file: Path, tmp_path: Path) -> None:
+    done = run(
+        "prepare", "pair-files", pair_file, "--out", "x[/b]", "--holdout", 2, "--holdout-out", "[red]", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pairs to x[/b]" in done.stderr
+    assert "held out in [red]" in done.stderr
+    assert "x[/b]: shards, whole" in run("info", "x[/b]", cwd=tmp_path).stderr
+
+
+def test_a_task_inside_the_shards_is_refused_at_once(pair_file: Path, tmp_path: Path) -> None:
+    words = ["prepare", "pair-files", pair_file, "--out", "t/o", "--holdout", "2", "--holdout-out", "t"]
+    assert "not one inside the other" in bad(*words, code=2, cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["link", "dangling", "loop"])
+def test_links_are_followed_or_refused_before_the_work(pair_file: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "dangling").symlink_to("new")
+    (tmp_path / "loop").symlink_to("loop")
+    if name == "loop":
+        assert "cannot be the name of a folder" in bad("prepare", "pair-files", pair_file, "--out", name, cwd=tmp_path)
+    else:
+        good("prepare", "pair-files", pair_file, "--out", name, cwd=tmp_path)
+        assert facts("info", name, cwd=tmp_path)["num_rows"] == 120

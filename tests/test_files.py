@@ -38,7 +38,7 @@ def fault(file: Path) -> str:
 
 def test_faults_name_file_and_line(tmp_path: Path) -> None:
     assert "no such file" in fault(tmp_path / "nothing.jsonl")
-    assert "is a directory" in fault(tmp_path)
+    assert "is no regular file" in fault(tmp_path)
     file = tmp_path / "a.jsonl"
     file.write_text('{"a": 1}\n{"a": \n')
     assert "line 2: not JSON" in fault(file)

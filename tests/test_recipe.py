@@ -71,6 +71,11 @@ def test_overrides(file: Path) -> None:
         ("trian.steps=3", "trian is not a setting"),
         ("train.steps=many", 'train.steps = "many"'),
         ("train.steps=0", "train.steps = 0: Input should be greater than 0"),
+        ('train.steps="600"', 'train.steps = "600": Input should be a valid integer'),
+        ("train.seed=true", "train.seed = true: Input should be a valid integer"),
+        ("train.seed=100000000000000000000", "train.seed"),
+        ("loss.symmetric=no", 'loss.symmetric = "no": Input should be a valid boolean'),
+        ("model.base=3", "model.base = 3: Input should be a valid string"),
         ("train.batch_size=1", "train.batch_size = 1"),
         ("train.learning_rate=nan", "train.learning_rate = NaN"),
         ("train.betas=[0.9, 1.0]", "train.betas.1 = 1.0"),
@@ -78,7 +83,7 @@ def test_overrides(file: Path) -> None:
         ("data.datasets=[]", "data.datasets"),
         ("data.datasets.0.weight=-1", "data.datasets.0.weight = -1"),
         ("data.datasets.7.weight=1", "--set data.datasets.7.weight=1: the recipe has no place data.datasets.7.weight"),
-        ("train.warmup_steps=1000", "warmup_steps (1000) must be less than steps (1000)"),
+        ("train.warmup_steps=1000", "train: warmup_steps is 1000, but must be less than steps, 1000"),
         ("train.steps", "--set train.steps: write section.key=value"),
         ("=3", "write section.key=value"),
     ],
@@ -113,7 +118,8 @@ def test_sections_are_immutable_and_every_field_is_explained() -> None:
     recipe = load_recipe(Path("adapt"))
     with pytest.raises(ValidationError):
         recipe.train.steps = 3  # type: ignore[misc]
-    for section in Section.__subclasses__():
+    sections = [*Section.__subclasses__(), *module.SourceSection.__subclasses__()]
+    for section in sections:
         for name, field in section.model_fields.items():
             if section is not module.Recipe and section is not module.SourcesSection:
                 assert field.description, f"{section.__name__}.{name} has no docstring"

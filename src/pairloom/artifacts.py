@@ -25,6 +25,11 @@ from pydantic import TypeAdapter, ValidationError
 from pairloom import __version__
 from pairloom.errors import ArtifactError
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 SCHEMA = 1
 MANIFEST = "manifest.json"
 # No space, no quota, or a file larger than allowed.
@@ -116,7 +121,7 @@ def read_manifest(path: Path, kind: str | None = None) -> Manifest:
         ArtifactError: The folder is missing, not an artifact, of another kind, or a file of it is missing or cut.
     """
     if not path.is_dir():
-        raise ArtifactError(f"{path}: no such folder")
+        raise ArtifactError(f"{path}: is a file; give the folder" if path.exists() else f"{path}: no such folder")
     try:
         raw = json.loads((path / MANIFEST).read_bytes())
         if isinstance(raw, dict) and isinstance(raw.get("schema"), int) and raw["schema"] > SCHEMA:
@@ -147,6 +152,29 @@ def read_manifest(path: Path, kind: str | None = None) -> Manifest:
     return manifest
 
 
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Makes sure that one process at a time works in a folder, which is made if it is not there.
+
+    The lock goes with the process, however it ends. (On systems without ``flock`` there is none.)
+
+    Raises:
+        ArtifactError: Another process is at work, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("w")
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be written ({error.strerror}); choose another place") from None
+    with stream:
+        if fcntl is not None:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ArtifactError(f"{folder}: another process is at work here; wait for it or stop it") from None
+        yield
+
+
 def is_artifact(path: Path) -> bool:
     """Whether a folder says that pairloom made it; others may have a file of the manifest's name, too."""
     try:
@@ -156,13 +184,13 @@ def is_artifact(path: Path) -> bool:
     return isinstance(made_by, str) and made_by.startswith("pairloom ")
 
 
-def verify(path: Path) -> Manifest:
-    """Reads every byte of an artifact and compares it with the manifest's checksums.
+def verify(path: Path, kind: str | None = None) -> Manifest:
+    """Reads every byte of an artifact (of this kind) and compares it with the manifest's checksums.
 
     Raises:
         ArtifactError: Names the first file that differs.
     """
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, kind)
     for name, entry in manifest.files.items():
         if file_sha256(path / name) != entry.sha256:
             raise ArtifactError(f"{path / name}: its content has changed since it was written; make {path} again")

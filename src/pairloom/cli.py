@@ -6,9 +6,10 @@ is wanted.
 
 from __future__ import annotations
 
-import errno
+import io
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pairloom import __version__
 from pairloom.artifacts import DISK_FULL
@@ -30,7 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-console = Console(stderr=True)
+# Texts and paths may hold square brackets: nothing that is printed is markup.
+console = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and results.")]
@@ -49,6 +52,9 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; by default the
 
 def main() -> None:
     """Runs the command line; an error that is not pairloom's own is one line, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be asked to end is to be interrupted: clean up
     logging.basicConfig(handlers=[_ConsoleHandler()], level=logging.WARNING)
     logging.getLogger("pairloom").setLevel(logging.INFO)
     try:
@@ -57,18 +63,14 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except SystemExit as done:
         if done.code == 130:  # typer turns Ctrl-C into this without a word
-            _fail("interrupted; nothing half-made is left", 130)
+            _fail("interrupted", 130)
         raise
-    except BrokenPipeError:
-        # Whoever read our output (head, less) has had enough.
-        sys.stderr.close()
-        sys.exit(141)
     except OSError as error:
         if error.errno in DISK_FULL:
             _fail("the disk is full; free some space and run again", 1)
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            _fail(f"{error.filename}: {error.strerror}", 1)
-        raise
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}", 1)
 
 
 def _print_version(wanted: bool) -> None:
@@ -97,7 +99,7 @@ def demo(
     """
     from pairloom.demo import run_demo
 
-    run_demo(out, model, console)
+    run_demo(out, model, Console(stderr=True, markup=False, highlight=False))
 
 
 @app.command()
@@ -149,12 +151,12 @@ def prepare(
     if as_json:
         _print_json(facts)
         return
-    console.print(f"wrote {facts['num_rows']:,} pairs to {out}", style="bold", highlight=False, soft_wrap=True)
+    console.print(f"wrote {facts['num_rows']:,} pairs to {out}", style="bold")
     if facts["holdout"]:
         held_out = {name.removeprefix("num_"): value for name, value in facts["holdout"].items()}
-        console.print(f"held out in {holdout_out}: {_short(held_out)}", highlight=False, soft_wrap=True)
+        console.print(f"held out in {holdout_out}: {_short(held_out)}")
     for reason, count in facts["dropped"].items():
-        console.print(f"  dropped {count:,}: {reason}", highlight=False, soft_wrap=True)
+        console.print(f"  dropped {count:,}: {reason}")
 
 
 @app.command()
@@ -178,11 +180,11 @@ def train(
     from pairloom.train.loop import train as stage
 
     result = stage(load_recipe(recipe, settings or []), out, resume=resume, device=device, show_progress=not quiet)
-    console.print(f"wrote {out}; see {out / 'README.md'}", soft_wrap=True, highlight=False)
+    console.print(f"wrote {out}; see {out / 'README.md'}")
     if as_json:
         _print_json(result.facts)
     elif result.evaluations:
-        console.print(render(result.evaluations))
+        Console(stderr=True).print(render(result.evaluations))
 
 
 @app.command()
@@ -211,7 +213,7 @@ def evaluate(
     if as_json:
         _print_json([report.to_json(result) for result in results])
     else:
-        console.print(report.render(results))
+        Console().print(report.render(results))
 
 
 @app.command()
@@ -317,7 +319,8 @@ def _list_sources(as_json: bool) -> None:
         table.add_column(heading)
     for source in SOURCES.values():
         views = "\n".join(f"{view.name}: {view.description}" for view in source.views)
-        table.add_row(f"[bold]{source.name}[/bold]\n{source.description}", views, source.inputs, source.licence)
+        name = Text.assemble((source.name, "bold"), "\n", source.description)
+        table.add_row(name, views, source.inputs, source.licence)
     Console().print(table)
 
 
@@ -326,17 +329,17 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        console.print(prefix + record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+        console.print(prefix + record.getMessage())
 
 
 def _report(facts: dict[str, Any], as_json: bool, headline: str) -> None:
     if as_json:
         _print_json(facts)
         return
-    console.print(headline, style="bold", highlight=False, soft_wrap=True)
+    console.print(headline, style="bold")
     for name, value in facts.items():
         shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _short(value)
-        console.print(f"  {name.replace('_', ' ')}: {shown}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {name.replace('_', ' ')}: {shown}")
 
 
 def _short(value: Any) -> str:
@@ -348,9 +351,9 @@ def _short(value: Any) -> str:
 
 
 def _print_json(facts: Any) -> None:
-    typer.echo(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
+    typer.echo(json.dumps(facts, indent=2, default=str))
 
 
 def _fail(message: str, exit_code: int) -> None:
-    console.print(f"pairloom: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"pairloom: {message}", style="red")
     sys.exit(exit_code)

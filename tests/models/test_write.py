@@ -37,7 +37,10 @@ def with_heads(model: Model, modes: tuple[PoolingMode, ...], *, bias: bool) -> M
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("modes", [("cls",), ("cls", "mean"), ("mean", "cls"), ("max", "lasttoken")])
+@pytest.mark.parametrize(
+    "modes",
+    [("cls",), ("cls", "mean"), ("mean", "cls"), ("max", "lasttoken"), ("mean_sqrt_len_tokens",), ("weightedmean",)],
+)
 def test_what_is_written_loads_in_sentence_transformers_with_the_same_vectors(
     family: str, modes: tuple[PoolingMode, ...], backbone_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,12 +55,32 @@ def test_a_padding_token_inside_a_text_takes_no_position(family: str, backbone_f
     np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
 
 
-def test_dropout_is_where_each_family_has_it(backbone_folder: BackboneFolder) -> None:
-    """With dropout 1 at one place, training mode shows whether that place exists."""
-    for family in ("bert", "distilbert"):
-        architecture = read_model(backbone_folder(family)).architecture
-        assert architecture.hidden_dropout == architecture.attention_dropout == 0.1
-        assert architecture.attention_output_dropout == (0.0 if family == "distilbert" else 0.1)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("place", ["hidden", "attention"])
+def test_dropout_is_where_each_family_has_it(family: str, place: str, backbone_folder: BackboneFolder) -> None:
+    """With everything dropped at one kind of place, training is no longer random and must equal transformers."""
+    names = {
+        "hidden": {"distilbert": "dropout"}.get(family, "hidden_dropout_prob"),
+        "attention": {"distilbert": "attention_dropout"}.get(family, "attention_probs_dropout_prob"),
+    }
+    settings = {name: float(kind == place) for kind, name in names.items()}
+    oracle = transformers.AutoModel.from_pretrained(backbone_folder(family), **settings).train()
+    model = read_model(backbone_folder(family))
+    all_or_nothing = dataclasses.replace(
+        model.architecture,
+        hidden_dropout=float(place == "hidden"),
+        attention_output_dropout=float(place == "hidden" and model.architecture.attention_output_dropout > 0),
+        attention_dropout=float(place == "attention"),
+    )
+    backbone = Backbone(all_or_nothing).train()
+    backbone.load_canonical(model.weights)
+    ids = torch.randint(4, 40, (2, 9), generator=torch.Generator().manual_seed(3))
+    ours = backbone(ids, torch.ones_like(ids, dtype=torch.bool))
+    theirs = oracle(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), atol=1e-5)
+
+
+def test_dropout_follows_the_seed(backbone_folder: BackboneFolder) -> None:
     backbone = load(backbone_folder("bert")).train()
     ids = torch.full((1, 8), 5)
     inside = torch.ones_like(ids, dtype=torch.bool)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pairloom.errors import TrainingError
+from pairloom.errors import InputError
 from pairloom.pairs.mixture import Mixture
 from pairloom.pairs.shards import Shards
 from tests.conftest import make_pairs, make_shards
@@ -72,11 +72,25 @@ def test_a_continued_stream_equals_the_unbroken_one(tmp_path: Path, stop: int) -
 
 
 def test_too_few_rows(shards: Shards) -> None:
-    with pytest.raises(TrainingError, match="has 50 pairs, too few for a batch of 51"):
+    with pytest.raises(InputError, match="has 50 pairs, too few for a batch of 51"):
         Mixture([shards], [1.0], batch_size=51, seed=0)
 
 
 def test_too_few_different_texts(tmp_path: Path) -> None:
     shards = Shards(make_shards(tmp_path / "a", [("same", f"answer {number}") for number in range(9)]))
-    with pytest.raises(TrainingError, match="too few different texts"):
+    with pytest.raises(InputError, match="too few different texts"):
         Mixture([shards], [1.0], batch_size=2, seed=0).next_batch()
+
+
+def test_a_frequent_text_neither_stops_the_run_nor_piles_up(tmp_path: Path) -> None:
+    """A fifth of the rows share their anchor: at most one of them fits into a batch, and the others must not wait for ever."""
+    rows = [("thanks" if number % 5 == 0 else f"question {number}", f"answer {number}") for number in range(400)]
+    mixture = Mixture([Shards(make_shards(tmp_path / "a", rows))], [1.0], batch_size=16, seed=0)
+    drawn: Counter[int] = Counter()
+    for _ in range(600):
+        drawn.update(mixture.next_batch().rows.tolist())
+        assert len(mixture.state()["cursors"][0]["deferred"]) <= 2 * 80
+    others = [drawn[row] for row in range(400) if row % 5]
+    assert max(others) - min(others) <= 2, "rows without the text come once an epoch"
+    assert mixture.num_left_out > 0
+    assert len(drawn) > 380, "and those with it take turns"

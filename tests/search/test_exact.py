@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from pairloom import Encoder
 from pairloom.encode.vectors import encode_texts
-from pairloom.errors import ArtifactError, UsageError
+from pairloom.errors import ArtifactError, ModelError, UsageError
 from pairloom.models.read import read_model
 from pairloom.records import Hit, Text
 from pairloom.search.exact import ExactSearch
@@ -73,3 +74,36 @@ def test_hits_are_wrapped() -> None:
     assert "0.500" in output
     assert "d1" in output
     assert max(map(len, output.splitlines())) <= 40
+
+
+def test_what_a_terminal_would_obey_is_not_shown() -> None:
+    console = Console(file=io.StringIO(), width=60, force_terminal=False)
+    console.print(render_hits("red", [Hit("a\x1b[2J", 0.5, "\x1b[31mred\x1b]0;title\x07 [bold]x[/bold] \ud800")]))
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b" not in output
+    assert "\x07" not in output
+    assert "[bold]x[/bold] ?" in output
+
+
+@pytest.mark.parametrize("name", ["vectors.npy", "texts.jsonl", "offsets.npy"])
+def test_a_changed_file_is_named_before_anything_is_answered(vectors: Path, tmp_path: Path, name: str) -> None:
+    copy = Path(shutil.copytree(vectors, tmp_path / "copy"))
+    content = bytearray((copy / name).read_bytes())
+    content[-5] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match=f"{name}: its content has changed"):
+        ExactSearch(copy)
+
+
+def test_a_model_that_has_gone_is_asked_for(model_folder: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    encode_texts(Encoder(model), [Text("a", "coffee")], tmp_path / "vectors", origin="test", show_progress=False)
+    model.rename(tmp_path / "moved")
+    with pytest.raises(ModelError, match="say where it is with --model"):
+        ExactSearch(tmp_path / "vectors")
+    assert ExactSearch(tmp_path / "vectors", Encoder(tmp_path / "moved")).search("coffee")[0].id == "a"
+
+
+def test_an_empty_query(vectors: Path) -> None:
+    with pytest.raises(UsageError, match="the query is empty"):
+        ExactSearch(vectors).search("  ")

@@ -106,5 +106,11 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "a.7z", {"Posts.xml": b"secret"}, password="x")
-    with pytest.raises(InputError, match=r"a\.7z: not a sound 7z archive \(.*[Pp]assword"):
+    with pytest.raises(InputError, match=r"a\.7z: is encrypted; unpack it with its password first"):
+        read(archive)
+
+
+def test_two_members_of_the_name_are_refused(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "a.7z", {"one/Posts.xml": b"1", "two/Posts.xml": b"2"})
+    with pytest.raises(InputError, match=r"a\.7z: has 2 files called Posts\.xml"):
         read(archive)

@@ -56,3 +56,8 @@ def test_anything_is_read(text: str) -> None:
 def test_blocks_keep_their_words_apart(words: list[str]) -> None:
     html = "".join(f"<p>{word}</p>" for word in words)
     assert html_to_text(html).split() == words
+
+
+def test_very_deep_nesting_loses_nothing() -> None:
+    deep = "<p>START</p>" + "<blockquote>" * 3000 + "middle &amp; more" + "</blockquote>" * 3000 + "<p>END</p>"
+    assert clean_text(html_to_text(deep)) == "START middle & more END"

@@ -18,7 +18,7 @@ from pairloom.sources.source import Intake
 
 
 def read(path: Path, view: str = "pairs", **columns: str) -> list[Pair]:
-    return list(SOURCE.view(view).pairs([str(path)], PairFilesSection(**columns), Intake()))
+    return list(SOURCE.view(view).pairs([str(path)], PairFilesSection.model_validate(columns), Intake()))
 
 
 def lines(path: Path, *records: Any) -> Path:
@@ -120,7 +120,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             read(tmp_path / name)
     (tmp_path / "folder.jsonl").mkdir()
-    with pytest.raises(InputError, match=r"folder\.jsonl: is a directory"):
+    with pytest.raises(InputError, match=r"folder\.jsonl: is no regular file"):
         read(tmp_path / "folder.jsonl")
 
 

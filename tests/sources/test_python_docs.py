@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from pathlib import Path
 
@@ -147,3 +148,13 @@ def test_the_standard_library_and_the_installed_packages_are_code() -> None:
     names = {path.name for path in installed_code()}
     assert {"argparse.py", "json", "pytest", "numpy"} <= names
     assert not {"site-packages", "test", "__pycache__"} & names
+
+
+def test_a_link_that_leads_nowhere_is_counted_and_a_pipe_is_not_read(tmp_path: Path) -> None:
+    """Editors leave such links as locks beside the file."""
+    (tmp_path / ".#a.py").symlink_to("me@host.1")
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "a.py").write_text('"""Says what it is for.\n\nAnd then it goes on about it at some length."""\n')
+    intake = Intake()
+    assert len(list(summary_description([str(tmp_path)], PythonDocsSection(), intake))) == 1
+    assert intake.dropped["file that cannot be read"] == 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,13 +22,19 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from pairloom import Encoder
-from pairloom.artifacts import verify
+from pairloom.artifacts import only_one, verify
 from pairloom.errors import ArtifactError, PairloomError, RecipeError, TrainingError
+from pairloom.evaluate.evaluation import evaluate
+from pairloom.models.families import family_of
 from pairloom.models.read import read_model
-from pairloom.pairs.mixture import Batch
+from pairloom.models.write import write_model
+from pairloom.network.encoder import EncoderNetwork
+from pairloom.pairs.mixture import Batch, Mixture
 from pairloom.pairs.shards import Shards
-from pairloom.recipe import Recipe
+from pairloom.recipe import DataSection, Recipe
+from pairloom.train.learner import Learner
 from pairloom.train.loop import TrainingInterruptedError, train
+from pairloom.train.metrics import MetricsLog
 from pairloom.train.step import BatchTokenizer, embed
 from tests.conftest import make_pairs, make_shards
 
@@ -86,16 +94,12 @@ def test_triplets_are_trained_on(recipe_for: MakeRecipe, tmp_path: Path) -> None
 
 
 def test_micro_batches_do_not_change_vectors_or_gradients(model_folder: Path) -> None:
-    from pairloom.network.encoder import EncoderNetwork
-
     model = read_model(model_folder)
     pairs = make_pairs(16)
     batch = Batch(
         0, np.arange(16), ([pair[0] for pair in pairs], [pair[1] * (n % 3 + 1) for n, pair in enumerate(pairs)])
     )
-    from pairloom.recipe import DataSection
-
-    section = DataSection.model_validate({"datasets": [{"shards": "x"}]})
+    section = DataSection.model_validate_json('{"datasets": [{"shards": "x"}]}')
     tokens = BatchTokenizer(model, section)(batch).tokens
     found = []
     for budget in (10_000, 40):
@@ -208,15 +212,145 @@ def test_longer_texts_than_positions(recipe_for: MakeRecipe, tmp_path: Path) -> 
         quietly(recipe.model_copy(update={"data": longer}), tmp_path / "model")
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_batch(recipe_for: MakeRecipe, tmp_path: Path) -> None:
-    recipe = recipe_for(learning_rate=1e30, max_gradient_norm=1e30, checkpoint_every_steps=1, steps=50)
-    with pytest.raises(
-        TrainingError, match=r"step \d+: the (loss|gradient) is (nan|inf|-inf); .*pairs, rows \d+"
-    ) as caught:
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_batch(
+    recipe_for: MakeRecipe, tmp_path: Path, model_folder: Path
+) -> None:
+    """A base whose weights are numbers, but so large that a layer norm of them is none."""
+    model = read_model(model_folder)
+    model.weights["embeddings.word.weight"] = model.weights["embeddings.word.weight"] * np.float32(1e37)
+    huge = tmp_path / "huge"
+    huge.mkdir()
+    write_model(model, huge, readme="")
+    recipe = recipe_for()
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": str(huge)})})
+    with pytest.raises(TrainingError, match=r"step 1: the loss is nan; the batch came from .*pairs, rows \d+, \d+"):
         quietly(recipe, tmp_path / "model")
-    assert "checkpoints are untouched" in str(caught.value)
-    for checkpoint in (tmp_path / "model.run" / "checkpoints").iterdir():
-        verify(checkpoint)
+    assert not (tmp_path / "model").exists()
+    quietly(recipe_for(), tmp_path / "model")  # without a checkpoint there is nothing in the way of a new start
+
+
+def test_weights_that_are_no_numbers_are_not_saved(recipe_for: MakeRecipe, model_folder: Path) -> None:
+    learner = Learner(read_model(model_folder), recipe_for(), similarity="cosine", device=torch.device("cpu"))
+    learner.check_weights()
+    with torch.no_grad():
+        learner.network.backbone.embeddings.word.weight[3, 3] = torch.nan
+    with pytest.raises(TrainingError, match=r"the weight backbone\.embeddings\.word\.weight is nan"):
+        learner.check_weights()
+
+
+def test_another_base_does_not_resume(recipe_for: MakeRecipe, tmp_path: Path, model_folder: Path) -> None:
+    base = Path(shutil.copytree(model_folder, tmp_path / "base"))
+    recipe = recipe_for()
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": str(base)})})
+    quietly(recipe, tmp_path / "model")
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    limits = base / "sentence_bert_config.json"
+    limits.write_text(limits.read_text().replace("64", "63"))
+    with pytest.raises(TrainingError, match="made from another base"):
+        quietly(recipe, tmp_path / "model", resume=True)
+
+
+def test_two_runs_do_not_share_a_folder(recipe_for: MakeRecipe, tmp_path: Path) -> None:
+    with only_one(tmp_path / "model.run"), pytest.raises(ArtifactError, match="another process is at work"):
+        quietly(recipe_for(), tmp_path / "model")
+    quietly(recipe_for(), tmp_path / "model")
+
+
+def test_an_interruption_before_the_first_step_can_be_started_again(
+    recipe_for: MakeRecipe, task_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the base is measured stops at once."""
+
+    def interrupting(*arguments: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    recipe = recipe_for([task_folder])
+    with monkeypatch.context() as patch:
+        patch.setattr("pairloom.train.loop.evaluate", interrupting)
+        with pytest.raises(TrainingInterruptedError, match="before the first checkpoint; run the same command"):
+            quietly(recipe, tmp_path / "model")
+    quietly(recipe, tmp_path / "model")
+
+
+def test_an_interruption_of_the_last_evaluation_keeps_the_training(
+    recipe_for: MakeRecipe, task_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def interrupting_the_second_time(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*arguments, **options)
+
+    recipe = recipe_for([task_folder])
+    with monkeypatch.context() as patch:
+        patch.setattr("pairloom.train.loop.evaluate", interrupting_the_second_time)
+        with pytest.raises(TrainingInterruptedError, match="step 6 of 6 is saved: run the same command with --resume"):
+            quietly(recipe, tmp_path / "model")
+    facts = quietly(recipe, tmp_path / "model", resume=True)
+    assert [evaluation["step"] for evaluation in facts["evaluations"]] == [0, 6]
+
+
+def test_a_half_written_line_of_metrics_is_passed_over(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    assert log.records() == []
+    for step in (1, 2, 3):
+        log.append(step=step, loss=1.0)
+    with log.path.open("a") as stream:
+        stream.write('{"step": 4, "lo')
+    assert [record["step"] for record in log.records()] == [1, 2, 3]
+    log.go_back_to(2, steps=9)
+    assert [record["step"] for record in log.records()] == [1, 2]
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("max_gradient_norm", [0.05, 1e9])
+def test_steps_equal_plain_torch(
+    recipe_for: MakeRecipe, model_folder: Path, weight_decay: float, max_gradient_norm: float
+) -> None:
+    """Three steps against sentence-transformers' network, its loss, and torch's own AdamW, clipping and schedule."""
+    recipe = recipe_for(
+        steps=3, warmup_steps=1, weight_decay=weight_decay, max_gradient_norm=max_gradient_norm, learning_rate=1e-2
+    )
+    model = read_model(model_folder)
+    still: dict[str, Any] = {"hidden_dropout": 0.0, "attention_output_dropout": 0.0, "attention_dropout": 0.0}
+    model = dataclasses.replace(model, architecture=dataclasses.replace(model.architecture, **still))
+    learner = Learner(model, recipe, similarity="cosine", device=torch.device("cpu"))
+
+    oracle = SentenceTransformer(str(model_folder), device="cpu").eval()  # no dropout
+    named = dict(oracle.named_parameters())
+    free = [weight for name, weight in named.items() if "LayerNorm" in name or name.endswith("bias")]
+    decayed = [weight for name, weight in named.items() if not ("LayerNorm" in name or name.endswith("bias"))]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-6)
+    mixture = Mixture([Shards(recipe.data.datasets[0].shards)], [1.0], batch_size=8, seed=0)
+    for number, share in ((1, 1.0), (2, 2 / 3), (3, 1 / 3)):
+        batch = mixture.next_batch()
+        result = learner.step(batch, number)
+        anchors, positives = (oracle(oracle.preprocess(column))["sentence_embedding"] for column in batch.columns)
+        scores = torch.nn.functional.normalize(anchors) @ torch.nn.functional.normalize(positives).T * 20
+        cross_entropy, targets = torch.nn.functional.cross_entropy, torch.arange(8)
+        loss = (cross_entropy(scores, targets) + cross_entropy(scores.T, targets)) / 2
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(oracle.parameters(), max_gradient_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * share
+        optimizer.step()
+        assert result.loss == pytest.approx(loss.item(), rel=1e-4)
+        assert result.gradient_norm == pytest.approx(norm.item(), rel=1e-3)
+        assert result.learning_rate == pytest.approx(1e-2 * share)
+    trained = learner.network.updated(model)
+    family = family_of(model.config, model_folder)
+    theirs = {name.split("model.", 1)[-1]: weight.detach().numpy() for name, weight in named.items()}
+    compared = 0
+    for canonical, key in family.keys(model.architecture):
+        # The softmax does not see a key's bias: its gradient is rounding, which Adam makes visible.
+        tolerance = 2e-3 if canonical.endswith("key.bias") else 2e-4
+        np.testing.assert_allclose(trained.weights[canonical], theirs[key], atol=tolerance, err_msg=key)
+        compared += 1
+    assert compared == len(trained.weights)
 
 
 FULL_DISK = """

@@ -31,7 +31,7 @@ class Encoder:
     Args:
         model: A model folder, the name of an installed package that carries a model, a name on the hub, or a `Model`.
         device: Such as ``cpu`` or ``cuda``; by default the best there is.
-        precision: ``float32``, or ``bfloat16`` for matrix products in it (vectors are float32 all the same).
+        precision: ``float32``, or ``bfloat16`` for matrix products and attention (vectors are float32 all the same).
         engine: What computes, instead of one made from ``device`` and ``precision``.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pairloom.artifacts import MANIFEST, read_manifest
+from pairloom.artifacts import is_artifact, read_manifest
 from pairloom.errors import InputError
 from pairloom.files import read_json_lines, read_lines
 from pairloom.records import Text
@@ -26,9 +26,9 @@ def read_texts(path: Path, field: str | None = None) -> Iterator[Text]:
     """
     if path.is_dir():
         yield from _read_folder(path, field)
-    elif ".jsonl" in path.suffixes:
+    elif path.name.removesuffix(".gz").endswith(".jsonl"):
         yield from _read_records(path, field)
-    elif ".txt" in path.suffixes:
+    elif path.name.removesuffix(".gz").endswith(".txt"):
         for number, line in read_lines(path):
             if line.strip():
                 yield Text(str(number), line)
@@ -43,7 +43,7 @@ def _read_folder(path: Path, field: str | None) -> Iterator[Text]:
         if (path / name).is_file():
             yield from _read_records(path / name, field)
             return
-    if not (path / MANIFEST).is_file():
+    if not is_artifact(path):
         raise InputError("neither a task folder (it has no corpus.jsonl) nor a folder of shards", path)
     read_manifest(path, "shards")
     from pairloom.pairs.shards import Shards
@@ -61,6 +61,8 @@ def _read_records(path: Path, field: str | None) -> Iterator[Text]:
     for number, record in read_json_lines(path):
         text = _text_of(record, field, path, number)
         name = record.get("_id", record.get("id", number)) if isinstance(record, dict) else number
+        if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
+            raise InputError(f"has the id {name!r}; an id is a string or a number", path, number)
         yield Text(str(name), text)
 
 
@@ -73,10 +75,14 @@ def _text_of(record: Any, field: str | None, path: Path, number: int) -> str:
         if not isinstance(text, str) or not isinstance(title, str):
             raise InputError("has no field 'text' that holds a string; name another one with --field", path, number)
         return f"{title} {text}".strip()
-    try:
-        text = record[int(field or 0)] if isinstance(record, list) else record[field]
-    except (KeyError, IndexError, ValueError, TypeError):
-        raise InputError(f"has no field {field!r}", path, number) from None
+    if field is None:
+        raise InputError("is neither a string nor an object; name the text's place with --field", path, number)
+    if isinstance(record, list) and field.isdecimal() and int(field) < len(record):
+        text = record[int(field)]
+    elif isinstance(record, dict) and field in record:
+        text = record[field]
+    else:
+        raise InputError(f"has no field {field!r}", path, number)
     if not isinstance(text, str):
         raise InputError(f"field {field!r} is {type(text).__name__}, not a string", path, number)
     return text

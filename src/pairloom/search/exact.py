@@ -7,7 +7,7 @@ from pathlib import Path
 from pairloom.encode.encoder import Encoder
 from pairloom.encode.similarity import top_k
 from pairloom.encode.vectors import VectorSet
-from pairloom.errors import UsageError
+from pairloom.errors import ModelError, UsageError
 from pairloom.records import Hit
 
 
@@ -24,18 +24,28 @@ class ExactSearch:
 
     def __init__(self, vectors: VectorSet | Path, encoder: Encoder | None = None) -> None:
         self.vectors = vectors if isinstance(vectors, VectorSet) else VectorSet(vectors)
-        self.encoder = encoder or Encoder(self.vectors.facts["model"])
+        self.encoder = encoder or self._remembered_encoder()
         self.vectors.check_model(self.encoder.fingerprint, self.encoder.model.name)
 
     def search(self, query: str, k: int = 10) -> list[Hit]:
         """The ``k`` texts most similar to the query, best first.
 
         Raises:
-            UsageError: ``k`` is less than 1.
+            UsageError: ``k`` is less than 1, or the query is empty.
         """
         if k < 1:
             raise UsageError(f"k is {k}; ask for at least one hit")
+        if not query.strip():
+            raise UsageError("the query is empty; say what to look for")
         query_vectors = self.encoder.encode_query([query])
         rows, scores = top_k(query_vectors, self.vectors.vectors, k, self.encoder.similarity_name)
         texts = self.vectors.texts(int(row) for row in rows[0])
         return [Hit(text.id, float(score), text.text) for text, score in zip(texts, scores[0], strict=True)]
+
+    def _remembered_encoder(self) -> Encoder:
+        try:
+            return Encoder(self.vectors.model)
+        except ModelError as error:
+            raise ModelError(
+                f"{self.vectors.path}: the model that made it cannot be loaded ({error}); say where it is with --model"
+            ) from None

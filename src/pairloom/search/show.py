@@ -14,13 +14,19 @@ from pairloom.records import Hit
 _SHOWN_CHARACTERS = 400
 # Words of up to this many letters (the, how, ist, …) are in every text; marking them shows nothing.
 _SHORT_WORD = 3
+# A text may hold what a terminal would obey.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def render_hits(query: str, hits: Sequence[Hit]) -> Group:
     """A block a hit; texts are wrapped, cut after 400 characters around the first marked word."""
     blocks: list[RenderableType] = []
     for number, hit in enumerate(hits, start=1):
-        blocks.append(Text.assemble((f"{number:>2}. ", "bold"), (f"{hit.score:.3f}", "green"), "  ", (hit.id, "dim")))
+        blocks.append(
+            Text.assemble(
+                (f"{number:>2}. ", "bold"), (f"{hit.score:.3f}", "green"), "  ", (_CONTROL.sub(" ", hit.id), "dim")
+            )
+        )
         blocks.append(Padding(mark(query, hit.text), (0, 0, 1, 4)))
     return Group(*blocks)
 
@@ -31,7 +37,7 @@ def mark(query: str, text: str) -> Text:
     pattern = (
         re.compile(rf"\b(?:{'|'.join(sorted(words, key=len, reverse=True))})\w*", re.IGNORECASE) if words else None
     )
-    shown = Text(_excerpt(text, pattern))
+    shown = Text(_excerpt(_CONTROL.sub(" ", text.encode("utf-8", "replace").decode()), pattern))
     if pattern is not None:
         shown.highlight_regex(pattern, "bold yellow")
     return shown

@@ -50,12 +50,21 @@ def open_7z_member(path: Path, name: str) -> Iterator[BinaryIO]:
     with file:
         try:
             archive = py7zr.SevenZipFile(file)
+        except PasswordRequired:
+            raise InputError("is encrypted; unpack it with its password first", path) from None
         except _FAULTS as error:
             raise _not_sound(path, error) from None
         with archive:
+            if archive.needs_password():
+                raise InputError("is encrypted; unpack it with its password first", path)
             members = [member for member in archive.getnames() if PurePosixPath(member).name == name]
-            if not members:
-                raise InputError(f"has no {name} in it", path)
+            if len(members) != 1:
+                what = (
+                    f"has {len(members)} files called {name}; unpack the one you want"
+                    if members
+                    else f"has no {name} in it"
+                )
+                raise InputError(what, path)
             extraction = _Extraction(archive, members[0])
             try:
                 with extraction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 from pairloom.errors import MissingExtraError
 
@@ -19,9 +20,11 @@ _BLOCK_TAG = re.compile(
     re.IGNORECASE,
 )
 _LIST_ITEM = re.compile(r"<li(?:\s[^<>]*)?>", re.IGNORECASE)
+_ANY_TAG = re.compile(r"<(/?)[a-zA-Z][^<>]*>")
+_SAFE_TAGS = 1000
 _NOT_TEXT = ("script", "style", "template", "head")
 
-# Bytes with a known encoding: a <meta> tag or an XML declaration inside the text has no say. Nesting may be deep.
+# Bytes with a known encoding: a <meta> tag or an XML declaration inside the text has no say.
 _PARSER = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True, huge_tree=True)
 
 
@@ -37,6 +40,14 @@ def html_to_text(html: str) -> str:
     if "<" not in html and "&" not in html:
         return html
     spaced = _BLOCK_TAG.sub(" <", _LIST_ITEM.sub(r"\g<0>- ", html))
+    if spaced.count("<") > _SAFE_TAGS:
+        # Beyond a depth of some thousand libxml2 stops, without a word, and the rest would be lost.
+        depth = deepest = 0
+        for closing in _ANY_TAG.findall(spaced):
+            depth += -1 if closing else 1
+            deepest = max(deepest, depth)
+        if deepest > _SAFE_TAGS:
+            return unescape(_ANY_TAG.sub(" ", spaced))
     root: etree._Element | None = etree.fromstring(spaced.encode("utf-8", "replace"), _PARSER)
     if root is None:  # nothing but comments
         return ""

@@ -116,13 +116,13 @@ def _read_parquet(path: Path, names: tuple[str, ...]) -> _Records:
             batches = file.iter_batches(_PARQUET_ROWS, columns=list(names))
             texts = (zip(*(batch.column(name).to_pylist() for name in names), strict=True) for batch in batches)
             yield from enumerate(map(list, chain.from_iterable(texts)), start=1)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError) as error:
         raise InputError(f"not a sound Parquet file ({str(error).splitlines()[0]})", path) from None
 
 
 def _place(columns: Sequence[str], name: str, path: Path) -> int:
     if name not in columns:
-        have = ", ".join(columns)
+        have = ", ".join(columns[:10]) + (", …" if len(columns) > 10 else "")
         raise InputError(
             f"has no column {name!r}, only {have}; name the columns with --set pair-files.anchor=…", path, 1
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pairloom.artifacts import Draft, new_artifact
+from pairloom.artifacts import Draft, new_artifact, resolved
 from pairloom.errors import InputError, UsageError
 from pairloom.pairs.clean import clean_text, text_hash
 from pairloom.pairs.holdout import Hashes, HeldOutTask, choose_held_out, touches
@@ -113,8 +113,12 @@ def _check_holdout(queries: int, documents: int, holdout_out: Path | None, out: 
         raise UsageError("a hold-out needs both the number of queries and the place for the task")
     if 0 < documents < queries or (documents and not queries):
         raise UsageError(f"a hold-out of {queries:,} queries cannot have {documents:,} documents; ask for more")
-    if holdout_out is not None and holdout_out.resolve() == out.resolve():
-        raise UsageError(f"{out}: shards and task need a place each")
+    if holdout_out is not None:
+        task, shards = resolved(holdout_out), resolved(out)
+        if task == shards or task in shards.parents or shards in task.parents:
+            raise UsageError(
+                f"{out} and {holdout_out}: shards and task need a place each, and not one inside the other"
+            )
     return documents or queries
 
 

@@ -91,7 +91,11 @@ def _read_root(root: Path, intake: Intake) -> Generator[Pair, None, None]:
     """Reads a package, a folder or a file; its files are noted as one origin, for there are thousands."""
     size, digest = 0, hashlib.sha256()
     for file in _python_files(root):
-        source = file.read_bytes()
+        try:
+            source = file.read_bytes()
+        except OSError:  # such as a link that leads nowhere, which editors leave as a lock
+            intake.drop("file that cannot be read")
+            continue
         size += len(source)
         digest.update(source)
         docstrings = read_docstrings(source)
@@ -113,7 +117,10 @@ def _python_files(root: Path) -> Iterator[Path]:
         return
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS and not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(files) if name.endswith(".py"))
+        for name in sorted(files):
+            file = Path(folder, name)
+            if name.endswith(".py") and (file.is_file() or file.is_symlink()):  # no pipes
+                yield file
 
 
 def read_docstrings(source: bytes) -> list[str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from pairloom.errors import RecipeError
-from pairloom.models.heads import Normalize, Pooling
+from pairloom.models.heads import Dense, Normalize, Pooling
 from pairloom.models.model import Model
 from pairloom.models.names import load_model
 from pairloom.recipe import Recipe
@@ -28,7 +28,11 @@ def start_model(recipe: Recipe) -> Model:
     ):
         if value is not None and value > limit:
             raise RecipeError(f"{key} = {value}: {section.base} has only {limit} positions")
-    pooling = model.pooling if section.pooling is None else Pooling((section.pooling,))
+    pooling = model.pooling
+    if section.pooling is not None:
+        pooling = Pooling((section.pooling,), model.pooling.include_prompt)
+        if len(model.pooling.modes) != 1 and any(isinstance(head, Dense) for head in model.heads):
+            raise RecipeError(f"model.pooling = {section.pooling}: the Dense module of {section.base} expects another")
     similarity = section.similarity or model.similarity
     heads = model.heads
     ends_normalized = bool(heads) and isinstance(heads[-1], Normalize)

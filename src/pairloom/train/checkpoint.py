@@ -47,8 +47,7 @@ def save_checkpoint(
     model: Model,
     optimizer: torch.optim.Optimizer,
     mixture: dict[str, Any],
-    recipe: dict[str, Any],
-    data: list[str],
+    origin: dict[str, Any],
     keep: int,
 ) -> Path:
     """Writes ``folder/step-N`` and then removes the oldest checkpoints beyond ``keep``.
@@ -59,8 +58,7 @@ def save_checkpoint(
         model: With the weights of this step.
         optimizer: AdamW.
         mixture: Its state after the batch of this step.
-        recipe: The resolved recipe.
-        data: Fingerprints of the datasets.
+        origin: What a continuation must have in common: ``recipe`` (resolved), ``data`` and ``base`` (fingerprints).
         keep: How many checkpoints to keep, this one included.
 
     Raises:
@@ -73,7 +71,7 @@ def save_checkpoint(
         write_tensors(draft.path / "optimizer.safetensors", _optimizer_tensors(optimizer))
         state = {"step": step, "mixture": mixture}
         (draft.path / "state.json").write_text(json.dumps(state), encoding="utf-8")
-        draft.facts.update(step=step, recipe=recipe, data=data)
+        draft.facts.update(step=step, **origin)
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return path
@@ -84,11 +82,11 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
-def latest_checkpoint(folder: Path, *, recipe: dict[str, Any], data: list[str]) -> Checkpoint:
+def latest_checkpoint(folder: Path, *, origin: dict[str, Any]) -> Checkpoint:
     """Reads the newest whole checkpoint; one that is damaged is named and renamed, and the one before it is used.
 
     Raises:
-        TrainingError: There is none, or it belongs to another recipe or other data.
+        TrainingError: There is none, or it belongs to another recipe, other data or another base.
     """
     for path in reversed(checkpoints(folder)):
         try:
@@ -98,7 +96,7 @@ def latest_checkpoint(folder: Path, *, recipe: dict[str, Any], data: list[str]) 
             path.rename(path.with_name(f"damaged-{path.name}-{time.time_ns()}"))
             logger.warning("checkpoint %s is damaged, so the one before it is used: %s", path.name, error)
             continue
-        _refuse_other_run(path, manifest.facts, recipe, data)
+        _refuse_other_run(path, manifest.facts, origin)
         state = json.loads((path / "state.json").read_bytes())
         return Checkpoint(path, state["step"], state["mixture"])
     raise TrainingError(f"{folder}: holds no whole checkpoint, so there is nothing to resume; start without --resume")
@@ -131,10 +129,15 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _refuse_other_run(path: Path, facts: dict[str, Any], recipe: dict[str, Any], data: list[str]) -> None:
-    if facts["data"] != data:
+def _refuse_other_run(path: Path, facts: dict[str, Any], origin: dict[str, Any]) -> None:
+    recipe = origin["recipe"]
+    if facts["data"] != origin["data"]:
         raise TrainingError(
             f"{path}: was made with other shards than the recipe names now; start anew with another --out"
+        )
+    if facts["base"] != origin["base"]:
+        raise TrainingError(
+            f"{path}: was made from another base than {recipe['model']['base']} is now; start anew with another --out"
         )
     for section in ("model", "data", "loss", "train"):
         for key, value in recipe[section].items():
