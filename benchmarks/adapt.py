@@ -18,13 +18,16 @@ QUESTIONS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dumps", type=Path, required=True, help="a folder of sites, packed or not")
+    parser.add_argument("--dumps", type=Path, help="a folder of sites, packed or not")
     parser.add_argument("--tasks", type=Path, nargs="*", default=[], help="further evaluation tasks")
-    parser.add_argument("--out", type=Path, required=True, help="a folder to make")
+    parser.add_argument("--out", type=Path, default=Path("runs/adapt"), help="a folder to make")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--precision", default="bfloat16")
     arguments = parser.parse_args()
+    if arguments.dumps is None:
+        print("needs Stack Exchange dumps: --dumps FOLDER (see benchmarks/README.md)")
+        return
     out = arguments.out
     out.mkdir(parents=True)
     pairloom(

@@ -71,6 +71,9 @@ def test_records(tmp_path: Path) -> None:
     assert texts_of(file, "body") == [Text("1", "b"), Text("2", "c")]
     file.write_text('["anchor", "positive"]')
     assert texts_of(file, "1") == [Text("1", "positive")]
+    file.write_text('{"texts": ["anchor", "positive"], "a.b": "dotted"}')
+    assert texts_of(file, "texts.1") == [Text("1", "positive")]
+    assert texts_of(file, "a.b") == [Text("1", "dotted")]
 
 
 def test_a_task_folder_and_shards(tmp_path: Path) -> None:
@@ -92,6 +95,9 @@ def test_a_task_folder_and_shards(tmp_path: Path) -> None:
         ('{"text": "a"}', "body", "line 1: has no field 'body'"),
         ('{"body": ["a"]}', "body", "line 1: field 'body' is list, not a string"),
         ('["a"]', "1", "line 1: has no field '1'"),
+        ('["a"]', "-1", "line 1: has no field '-1'"),
+        ('{"id": null, "text": "a"}', None, "line 1: has the id None"),
+        ("[]", None, "line 1: is neither a string nor an object"),
         ("3", "body", "line 1: has no field 'body'"),
         ("{", None, "line 1: not JSON"),
     ],

@@ -11,6 +11,8 @@ from pairloom.errors import InputError
 from pairloom.files import read_json_lines, read_lines
 from pairloom.records import Text
 
+_NOTHING = object()
+
 
 def read_texts(path: Path, field: str | None = None) -> Iterator[Text]:
     """Yields the texts of a file or folder, one by one.
@@ -18,7 +20,8 @@ def read_texts(path: Path, field: str | None = None) -> Iterator[Text]:
     Args:
         path: ``.txt``, a text a line; ``.jsonl``, a record a line; both also with ``.gz``; a task folder, whose
             corpus is read; a folder of shards.
-        field: Which field of a record, or column of shards, holds the text; a number counts into a list. By default
+        field: Which field of a record, or column of shards, holds the text; a number counts into a list and dots
+            lead inwards (``texts.1``). By default
             ``title`` and ``text`` joined, as in BEIR's corpora, and the positives of shards.
 
     Raises:
@@ -77,12 +80,20 @@ def _text_of(record: Any, field: str | None, path: Path, number: int) -> str:
         return f"{title} {text}".strip()
     if field is None:
         raise InputError("is neither a string nor an object; name the text's place with --field", path, number)
-    if isinstance(record, list) and field.isdecimal() and int(field) < len(record):
-        text = record[int(field)]
-    elif isinstance(record, dict) and field in record:
-        text = record[field]
-    else:
+    text = record[field] if isinstance(record, dict) and field in record else _walk(record, field.split("."))
+    if text is _NOTHING:
         raise InputError(f"has no field {field!r}", path, number)
     if not isinstance(text, str):
         raise InputError(f"field {field!r} is {type(text).__name__}, not a string", path, number)
     return text
+
+
+def _walk(record: Any, parts: list[str]) -> Any:
+    for part in parts:
+        if isinstance(record, dict) and part in record:
+            record = record[part]
+        elif isinstance(record, list) and part.isdecimal() and int(part) < len(record):
+            record = record[int(part)]
+        else:
+            return _NOTHING
+    return record

@@ -12,7 +12,7 @@ from pairloom.models.tokenizer import Tokens
 from pairloom.network.encoder import EncoderNetwork
 from pairloom.recipe import Precision
 
-# On two cores with 2 MB of L2 cache each, 1,024 to 2,048 tokens were fastest (docs/log.md); a GPU wants to be filled.
+# On two CPU cores 2,048 tokens were fastest (docs/log.md); a GPU wants to be filled.
 _MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 
 
