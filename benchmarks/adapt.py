@@ -39,6 +39,7 @@ def main() -> None:
         "--set", f"data.datasets.0.shards={out / 'pairs'}",
         "--set", f"evaluate.tasks=['{out / 'task'}']",
         "--set", f"train.steps={arguments.steps}",
+        "--set", "train.warmup_steps=20",
         "--set", f"train.batch_size={arguments.batch_size}",
         "--set", f"train.precision={arguments.precision}",
     )  # fmt: skip

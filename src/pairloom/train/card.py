@@ -30,6 +30,7 @@ def write_card(name: str, model: Model, facts: dict[str, Any], records: list[dic
     train, loss = recipe["train"], recipe["loss"]
     steps = [record for record in records if "loss" in record]
     pairs = train["batch_size"] * facts["steps"]
+    span = max(1, min(10, len(steps) // 2))
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -86,7 +87,7 @@ linear decay; betas {train["betas"][0]:g} and {train["betas"][1]:g}, epsilon {tr
 gradients clipped to norm {train["max_gradient_norm"]:g}. Anchors were cut to {recipe["data"]["anchor_max_tokens"]} tokens, positives to
 {recipe["data"]["positive_max_tokens"]}. Precision {train["precision"]}, seed {train["seed"]}, on {facts["device"]}, torch {facts["torch"]}.
 
-The loss was {_mean_loss(steps[:10])} over the first {len(steps[:10])} steps and {_mean_loss(steps[-10:])} over the last {len(steps[-10:])}.
+The mean loss was {_mean_loss(steps[:span])} over the first {span} steps and {_mean_loss(steps[-span:])} over the last {span}.
 
 ## Evaluation
 
