@@ -35,6 +35,8 @@ app = typer.Typer(
 # Texts and paths may hold square brackets: nothing that is printed is markup.
 console = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
+_SHOWN_CHARACTERS = 160
+
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and results.")]
 Settings = Annotated[
@@ -339,6 +341,8 @@ def _report(facts: dict[str, Any], as_json: bool, headline: str) -> None:
     console.print(headline, style="bold")
     for name, value in facts.items():
         shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _short(value)
+        if len(shown) > _SHOWN_CHARACTERS:
+            shown = shown[:_SHOWN_CHARACTERS] + " … (--json shows all)"
         console.print(f"  {name.replace('_', ' ')}: {shown}")
 
 
