@@ -53,7 +53,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; by default the
 
 
 def main() -> None:
-    """Runs the command line; an error that is not pairloom's own is one line, never a traceback."""
+    """Runs the command line; an error of the input's or the machine's is one line, only one of ours a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be asked to end is to be interrupted: clean up
@@ -128,9 +128,6 @@ def prepare(
     Example: `pairloom prepare stackexchange coffee.stackexchange.com.7z --view title-body --out pairs
     --holdout 200 --holdout-out task`
     """
-    from pairloom.recipe import load_sources
-    from pairloom.sources.prepare import prepare as stage
-
     if show_list:
         _list_sources(as_json)
         return
@@ -138,6 +135,9 @@ def prepare(
         raise UsageError(
             "say which SOURCE to read and where to write with --out; pairloom prepare --list shows sources"
         )
+    from pairloom.recipe import load_sources
+    from pairloom.sources.prepare import prepare as stage
+
     facts = stage(
         source,
         inputs or [],
