@@ -33,7 +33,7 @@ def tell(out: Path, model: Path) -> str:
 
 @pytest.mark.usefixtures("few_packages")
 def test_the_demo_tells_the_whole_story_and_can_be_run_again(model_folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "demo"
+    out = tmp_path / "it's a [demo]"
     first = tell(out, model_folder)
     for kind, name in (("shards", "pairs"), ("task", "task"), ("model", "model"), ("vectors", "vectors")):
         assert verify(out / name).kind == kind

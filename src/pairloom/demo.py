@@ -5,6 +5,7 @@ Each stage leaves a folder, as the subcommands do; a second run keeps what is wh
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -115,9 +116,9 @@ def _recipe(out: Path, model: str) -> Recipe:
     return load_recipe(
         Path("demo"),
         [
-            f"model.base={model}",
-            f"data.datasets.0.shards={out / 'pairs'}",
-            f"evaluate.tasks=['{out / 'task'}']",
+            f"model.base={json.dumps(model)}",  # a JSON string is a TOML string, whatever is in a path
+            f"data.datasets.0.shards={json.dumps(str(out / 'pairs'))}",
+            f"evaluate.tasks={json.dumps([str(out / 'task')])}",
         ],
     )
 

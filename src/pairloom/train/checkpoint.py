@@ -79,7 +79,9 @@ def save_checkpoint(
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+    return sorted(
+        path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal() and path.is_dir()
+    )
 
 
 def latest_checkpoint(folder: Path, *, origin: dict[str, Any]) -> Checkpoint:
