@@ -118,6 +118,12 @@ def prepare(
     ] = 0,
     holdout_out: Annotated[Path | None, typer.Option(help="The task folder to make.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which anchors are held out.")] = 0,
+    exclude: Annotated[
+        list[Path] | None, typer.Option(metavar="TASK", help="Drop pairs with a text of this task; may be repeated.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="How many share the reading; by default one a core.")
+    ] = None,
     settings: Settings = None,
     show_list: Annotated[bool, typer.Option("--list", help="Show the sources and their views.")] = False,
     quiet: Quiet = False,
@@ -135,6 +141,7 @@ def prepare(
         raise UsageError(
             "say which SOURCE to read and where to write with --out; pairloom prepare --list shows sources"
         )
+    from pairloom.evaluate.tasks import task_texts
     from pairloom.recipe import load_sources
     from pairloom.sources.prepare import prepare as stage
 
@@ -148,8 +155,12 @@ def prepare(
         holdout_documents=holdout_documents,
         holdout_out=holdout_out,
         seed=seed,
+        exclude={str(task): task_texts(task) for task in exclude or ()},
+        num_processes=processes,
         show_progress=not quiet,
     )
+    if facts["broken"]["count"]:
+        logging.getLogger("pairloom").warning(_broken(facts["broken"]))
     if as_json:
         _print_json(facts)
         return
@@ -296,6 +307,12 @@ def info(
         **manifest.facts,
     }
     _report(facts, as_json, f"{path}: {manifest.kind}, whole")
+
+
+def _broken(broken: dict[str, Any]) -> str:
+    count, places = broken["count"], broken["places"]
+    more = f", and {count - len(places):,} more" if count > len(places) else ""
+    return f"{count:,} broken records were left out: {'; '.join(places)}{more}"
 
 
 def _list_sources(as_json: bool) -> None:

@@ -13,6 +13,10 @@ class PairloomError(Exception):
 
     exit_code = 1
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Between processes an error travels as its kind and its sentence, whatever its constructor asks for.
+        return _again, (type(self), str(self))
+
 
 class UsageError(PairloomError):
     """The command or the call was not well formed."""
@@ -38,6 +42,10 @@ class InputError(PairloomError):
         super().__init__(where + message)
 
 
+class RecordError(PairloomError):
+    """One record of a dump makes no sense; who reads the dump adds the place, and counts it or stops."""
+
+
 class ModelError(PairloomError):
     """A model folder is missing, incomplete or not supported."""
 
@@ -55,3 +63,9 @@ class MissingExtraError(PairloomError):
 
     def __init__(self, what: str, package: str, extra: str) -> None:
         super().__init__(f"{what} needs {package}, which is not installed: pip install 'pairloom[{extra}]'")
+
+
+def _again(kind: type[PairloomError], sentence: str) -> PairloomError:
+    error = kind.__new__(kind)
+    error.args = (sentence,)
+    return error

@@ -19,11 +19,17 @@ _PLAIN_LINE_EVERY_S = 20.0
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.speed or task.finished_speed
-        return Text(f"{_rate(speed)} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
+        return Text(f"{_rate(speed, task.fields['unit'])}/s" if speed else "", style="progress.data.speed")
 
 
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+def _rate(value: float, unit: str) -> str:
+    if unit == "bytes":
+        return f"{value / 1e6:,.1f} MB"
+    return f"{value:,.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value / 1e6:,.0f} MB" if unit == "bytes" else f"{value:,.0f} {unit}"
 
 
 class Meter:
@@ -55,12 +61,12 @@ class _Lines(Meter):
             return
         self._next = now + _PLAIN_LINE_EVERY_S
         rate = self._done / (now - self._start)
-        line = f"{self._description}: {self._done:,.0f}"
+        line = f"{self._description}: {_amount(self._done, self._unit)}"
         if self._total:
             left = (self._total - self._done) / rate if rate else 0.0
-            line += f" of {self._total:,.0f} {self._unit}, {_rate(rate)}/s, {left:,.0f} s left"
+            line += f" of {_amount(self._total, self._unit)}, {_rate(rate, self._unit)}/s, {left:,.0f} s left"
         else:
-            line += f" {self._unit}, {_rate(rate)}/s"
+            line += f", {_rate(rate, self._unit)}/s"
         self._console.print(f"{line} {note}".rstrip(), highlight=False, markup=False, soft_wrap=True)
 
 

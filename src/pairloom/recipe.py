@@ -136,6 +136,8 @@ class SourceSection(Section):
     """Pairs with a shorter positive are dropped."""
     positive_max_chars: int | None = Field(default=None, ge=1)
     """Pairs with a longer positive are dropped."""
+    max_broken_records: int = Field(default=10, ge=0)
+    """Records that cannot be read are counted and left out; more of them stop the run."""
 
 
 class StackExchangeSection(SourceSection):
@@ -144,11 +146,15 @@ class StackExchangeSection(SourceSection):
     anchor_min_chars: int = Field(default=20, ge=1)
     """Of the title."""
     positive_min_chars: int = Field(default=20, ge=1)
-    """Of the body."""
+    """Of each body, of questions and of answers."""
     positive_max_chars: int | None = Field(default=4096, ge=1)
-    """Of the body."""
+    """Of each body."""
     min_score: int = 0
-    """Posts that were voted below it are dropped."""
+    """Questions that were voted below it are dropped, and those whose best answer was."""
+    worst_max_score: int = -1
+    """An answer with at most this score is a negative in the view best-worst."""
+    worst_min_gap: int = Field(default=100, ge=1)
+    """So is one that has so many votes fewer than the best."""
 
 
 class PythonDocsSection(SourceSection):
@@ -173,6 +179,8 @@ class PairFilesSection(SourceSection):
     """Column with the positives."""
     negative: str = "negative"
     """Column with the negatives, in triplets."""
+    max_broken_records: int = Field(default=0, ge=0)
+    """Ready pairs are made by a program: one that cannot be read means that it failed."""
 
 
 class SourcesSection(Section):

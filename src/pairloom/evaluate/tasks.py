@@ -123,6 +123,29 @@ def _default_qrels(folder: Path) -> Path:
     raise InputError(f"has the splits {splits} and no test; give one of them as the task, such as {files[0]}", folder)
 
 
+def task_texts(path: Path) -> Iterator[str]:
+    """Yields every text of a task, for comparison with other texts: queries of all splits, titles, bodies, and both.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    if not path.is_dir():
+        task = _read_sentence_pairs(path)
+        yield from task.sentences1
+        yield from task.sentences2
+        return
+    for name in ("queries.jsonl", "corpus.jsonl"):
+        found = _find(path, name)
+        if found is None:
+            raise InputError(f"has no {name}[.gz]", path)
+        for _, _, record in _read_records(found):
+            title = record.get("title")
+            yield record["text"]
+            if isinstance(title, str) and title.strip():
+                yield title
+                yield f"{title} {record['text']}"
+
+
 def _read_retrieval(folder: Path, qrels: Path, name: str) -> RetrievalTask:
     queries_path, corpus_path = _find(folder, "queries.jsonl"), _find(folder, "corpus.jsonl")
     if queries_path is None or corpus_path is None:

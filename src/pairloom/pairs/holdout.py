@@ -21,6 +21,8 @@ from pairloom.errors import UsageError
 
 Hashes = NDArray[np.uint64]
 
+_MIN_ROOM = 1 << 20  # pairs, of 16 bytes each
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -29,10 +31,17 @@ class HeldOut:
     Args:
         queries: uint64 ``[num_queries]``, sorted: hashes of the anchors that become queries.
         anchors: uint64 ``[≥ num_queries]``, sorted: hashes of all held-out anchors.
+        documents: uint64, sorted: hashes of their positives.
     """
 
     queries: Hashes
     anchors: Hashes
+    documents: Hashes
+
+    @property
+    def texts(self) -> Hashes:
+        """uint64, sorted: the hash of every text of the task; training must see none of them."""
+        return np.union1d(self.queries, self.documents)
 
 
 def choose_held_out(anchors: Hashes, positives: Hashes, *, num_queries: int, num_documents: int, seed: int) -> HeldOut:
@@ -62,7 +71,62 @@ def choose_held_out(anchors: Hashes, positives: Hashes, *, num_queries: int, num
     # Document number n (from 0) of the task arrives with the anchor that has the n-th smallest rank.
     enough = int(np.sort(first_rank)[num_documents - 1]) + 1 if num_documents else 0
     held = order[: max(num_queries, enough)]
-    return HeldOut(queries=np.sort(different[held[:num_queries]]), anchors=np.sort(different[held]))
+    return HeldOut(
+        queries=np.sort(different[held[:num_queries]]),
+        anchors=np.sort(different[held]),
+        documents=texts[first_rank < len(held)],
+    )
+
+
+class Candidates:
+    """The pairs that may still be held out, of a stream of pairs, in memory for a few times as many as are wanted.
+
+    Which anchors are held out depends on their order under the seed, and more pairs can only make fewer of them
+    needed. So whenever there are enough, what comes after the last one needed can be forgotten.
+
+    Args:
+        num_queries: As in `choose_held_out`.
+        num_documents: As in `choose_held_out`.
+        seed: As in `choose_held_out`.
+    """
+
+    def __init__(self, num_queries: int, num_documents: int, seed: int) -> None:
+        self._wanted = {"num_queries": num_queries, "num_documents": num_documents, "seed": seed}
+        self._seed = seed
+        self._anchors: list[Hashes] = []
+        self._positives: list[Hashes] = []
+        self._num_pairs = 0
+        self._room = _MIN_ROOM
+        self._last = np.uint64(2**64 - 1)
+
+    def add(self, anchors: Hashes, positives: Hashes) -> None:
+        """Takes up pairs: uint64 ``[n]`` each."""
+        near = _scatter(anchors, self._seed) <= self._last
+        self._anchors.append(anchors[near])
+        self._positives.append(positives[near])
+        self._num_pairs += int(near.sum())
+        if self._num_pairs > self._room:
+            self._forget()
+            self._room = max(_MIN_ROOM, 2 * self._num_pairs)
+
+    def choose(self) -> HeldOut:
+        """Chooses among all pairs that were added; raises like `choose_held_out`."""
+        return choose_held_out(self._all(self._anchors), self._all(self._positives), **self._wanted)
+
+    def _forget(self) -> None:
+        try:
+            held_out = self.choose()
+        except UsageError:
+            return  # not enough of them yet
+        self._last = _scatter(held_out.anchors, self._seed).max()
+        anchors, positives = self._all(self._anchors), self._all(self._positives)
+        near = _scatter(anchors, self._seed) <= self._last
+        self._anchors, self._positives = [anchors[near]], [positives[near]]
+        self._num_pairs = int(near.sum())
+
+    @staticmethod
+    def _all(parts: list[Hashes]) -> Hashes:
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint64)
 
 
 def _scatter(hashes: Hashes, seed: int) -> Hashes:
@@ -94,11 +158,6 @@ class HeldOutTask:
             self._queries[anchor] = min(texts[0], self._queries.get(anchor, texts[0]))
             self._judgements.add((anchor, positive))
         self._documents[positive] = min(texts[1], self._documents.get(positive, texts[1]))
-
-    @property
-    def text_hashes(self) -> Hashes:
-        """uint64, sorted: the hash of every text of the task; training must see none of them."""
-        return np.array(sorted(self._queries.keys() | self._documents.keys()), dtype=np.uint64)
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Writes ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``; returns their counts.

@@ -6,12 +6,13 @@ import lzma
 import os
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from pairloom.errors import InputError, MissingExtraError
+from pairloom.files import WatchedFile
 
 try:
     import py7zr
@@ -28,7 +29,7 @@ _FAULTS: tuple[type[Exception], ...] = (
 
 
 @contextmanager
-def open_7z_member(path: Path, name: str) -> Iterator[BinaryIO]:
+def open_7z_member(path: Path, name: str, on_read: Callable[[int], None] | None = None) -> Iterator[BinaryIO]:
     """Opens a member of an archive for reading bytes from beginning to end.
 
     py7zr hands out decompressed blocks through a callback; a thread puts them into a pipe. The pipe holds some
@@ -38,13 +39,14 @@ def open_7z_member(path: Path, name: str) -> Iterator[BinaryIO]:
     Args:
         path: The archive.
         name: The member's file name; the folders in the archive do not matter.
+        on_read: Called with the number of bytes whenever some have been read from the disk.
 
     Raises:
         InputError: No such archive or member, or the archive is cut, damaged or encrypted. Damage that shows during
             decompression is raised at the end of the block, unless that is left early.
     """
     try:
-        file = path.open("rb")
+        file = WatchedFile(path, on_read)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", path) from None
     with file:

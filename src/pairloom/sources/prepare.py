@@ -1,31 +1,48 @@
-"""A raw dump becomes shards, and a held-out task if one is wanted."""
+"""A raw dump becomes shards, and a held-out task if one is wanted.
+
+1. The files are read in pieces; each record becomes pairs, or parts of a join. Pairs are cleaned, filtered and put
+   aside; so are the parts, by their key.
+2. Each join collects what has the same key, bucket by bucket, and makes pairs of it, or parts of the next join.
+3. The pairs are brought together bucket by bucket, each once, and written.
+
+Several processes share the first two. Nothing that is held in memory grows with the dump.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
-from array import array
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pairloom.artifacts import Draft, new_artifact, resolved
+from pairloom.artifacts import new_artifact, resolved
 from pairloom.errors import InputError, UsageError
 from pairloom.pairs.clean import clean_text, text_hash
-from pairloom.pairs.holdout import Hashes, HeldOutTask, choose_held_out, touches
-from pairloom.pairs.shards import PAIR_COLUMNS, TRIPLET_COLUMNS, Layout, RowFiles, ShardWriter, new_shards
-from pairloom.progress import Meter, meter
+from pairloom.pairs.holdout import Hashes
+from pairloom.pairs.shards import PAIR_COLUMNS, TRIPLET_COLUMNS, Layout, new_shards
+from pairloom.progress import meter
 from pairloom.recipe import SourceSection, SourcesSection
-from pairloom.records import Pair
 from pairloom.sources import SOURCES
-from pairloom.sources.source import Intake, Source, View
+from pairloom.sources.distinct import Distinct, choose, write_all
+from pairloom.sources.formats import InputFile
+from pairloom.sources.origins import Origins
+from pairloom.sources.pieces import Task, line_number, plan
+from pairloom.sources.pool import run
+from pairloom.sources.source import Source, View
+from pairloom.sources.spill import Spill, choose_num_buckets
+from pairloom.sources.work import Done, Index, Job, pair_kind
 
-_REPORT_EVERY = 1000  # redrawing a progress bar costs more than a pair
+_MANY_BYTES = 64 << 20  # what one process reads while others would still be starting
 
-_Row = tuple[tuple[str, ...], tuple[int, ...]]
-"""Clean texts in the order of the columns, and their hashes."""
+_NUM_PLACES = 10  # of broken records that the manifest names
+
+# How much larger what a compressed file holds is, roughly; it only decides about the number of buckets.
+_EXPANSION = {".gz": 4, ".bz2": 6, ".xz": 7, ".zst": 8, ".7z": 7, ".zip": 4}
 
 
 def prepare(
@@ -39,11 +56,14 @@ def prepare(
     holdout_documents: int = 0,
     holdout_out: Path | None = None,
     seed: int = 0,
+    exclude: Mapping[str, Iterable[str]] | None = None,
+    num_processes: int | None = 1,
     show_progress: bool = True,
 ) -> dict[str, Any]:
     """Makes shards of a corpus: its pairs, cleaned, filtered, each once; and holds some out as a retrieval task.
 
-    Texts pass through a record batch at a time. Both folders appear whole or not at all.
+    Both folders appear whole or not at all. The same pairs give the same shards, whatever the order of the inputs and
+    the number of processes. While it works it needs about as much disk beside ``out`` as the texts have.
 
     Args:
         source: A name in `SOURCES`.
@@ -55,6 +75,9 @@ def prepare(
         holdout_documents: Documents that the task shall have at least; by default as many as ``holdout`` brings.
         holdout_out: Where the task shall stand.
         seed: Of the choice of what is held out.
+        exclude: Texts that no pair may have, by the name of the task that they come from.
+        num_processes: How many share the reading; None for one a core where there is enough to read. More than one need
+            a main module that can be imported.
         show_progress: Whether to report on stderr.
 
     Returns:
@@ -69,34 +92,152 @@ def prepare(
     if not inputs and chosen.needs_inputs:
         raise UsageError(f"{source} needs an input: {chosen.inputs}")
     holdout_documents = _check_holdout(holdout, holdout_documents, holdout_out, out)
-    sections = settings or SourcesSection()
-    section: SourceSection = getattr(sections, source.replace("-", "_"))
-    intake = Intake()
+    section: SourceSection = getattr(settings or SourcesSection(), source.replace("-", "_"))
+    files = chosen.find([str(name) for name in inputs], chosen_view.name, section)
+    for file in files:
+        if not file.path.is_file():
+            raise InputError(
+                "is no regular file; give a file" if file.path.exists() else "no such file or folder", file.path
+            )
     layout = Layout(TRIPLET_COLUMNS if chosen_view.num_negatives else PAIR_COLUMNS)
+    excluded = {name: _hashes(texts) for name, texts in (exclude or {}).items()}
     with ExitStack() as stack:
         # The task is entered first and so finished last: when its turn comes, the shards are done.
         task = stack.enter_context(new_artifact(holdout_out, "task")) if holdout_out else None
         shards = stack.enter_context(new_shards(out, layout))
-        bar = stack.enter_context(meter(f"Preparing {source}", unit="pairs", show=show_progress))
-        raw = stack.enter_context(closing(chosen_view.pairs([str(name) for name in inputs], section, intake)))
-        rows = _distinct(_kept(raw, section, intake, bar), intake)
-        held_out = None
-        if task is None:
-            for texts, hashes in rows:
-                shards.write(texts, hashes)
-        else:
-            held_out = _split(rows, shards, task, intake, plan=(holdout, holdout_documents, seed))
+        origins = stack.enter_context(Origins(files))
+        reading = _Reading(chosen, chosen_view, section, files, shards.folder, layout)
+        pairs = reading.run(num_processes, show_progress)
+        distinct = Distinct(
+            Spill(pairs, pair_kind(reading.num_texts), reading.num_buckets), reading.num_texts, excluded
+        )
+        held_out = choose(distinct, holdout, holdout_documents, seed) if task and pairs else None
+        with meter("Writing", total=reading.num_pairs, unit="pairs", show=show_progress) as bar:
+            counts = write_all(distinct, shards, reading.dropped, bar.advance, held_out=held_out, task=task)
+        shutil.rmtree(reading.folder)
         if shards.num_rows == 0:
-            raise InputError(_nothing_left(intake))
-        facts = _facts(chosen, chosen_view, section, intake)
-        facts["num_read"] = shards.num_rows + (held_out or {}).get("num_pairs", 0) + intake.dropped.total()
-        facts["holdout"] = held_out
+            raise InputError(_nothing_left(reading.dropped))
+        facts = {
+            **_facts(chosen, chosen_view, section),
+            "num_records": reading.num_records,
+            "dropped": {reason: count for reason, count in reading.dropped.most_common() if count},
+            "broken": reading.broken,
+            "excluded": {name: len(texts) for name, texts in excluded.items()},
+            "holdout": None if counts is None else {"seed": seed, **counts},
+            "origins": origins.result(),
+        }
         shards.facts |= facts
         if task is not None:
             task.facts |= facts
     columns = list(layout.columns)
     paths = {"out": str(out), "holdout_out": str(holdout_out) if holdout_out else None}
-    return {**facts, "num_rows": shards.num_rows, "columns": columns, **paths}
+    return {**facts, **shards.facts, "num_rows": shards.num_rows, "columns": columns, **paths}
+
+
+class _Reading:
+    """The part of the work that is shared: from files to clean pairs, put aside."""
+
+    def __init__(
+        self,
+        source: Source,
+        view: View,
+        section: SourceSection,
+        files: Sequence[InputFile],
+        folder: Path,
+        layout: Layout,
+    ) -> None:
+        self._source, self._view, self._section, self._files = source, view, section, tuple(files)
+        self.folder = folder / "aside"
+        self.folder.mkdir()
+        self.num_texts = len(layout.columns)
+        self._num_bytes = sum(map(_expanded_bytes, self._files))
+        self.num_buckets = choose_num_buckets(self._num_bytes)
+        self.num_records = 0
+        self.num_pairs = 0
+        self.dropped: Counter[str] = Counter()
+        self.broken: dict[str, Any] = {"count": 0, "places": []}
+        self._records_of = [0] * len(self._files)
+
+    def run(self, num_processes: int | None, show_progress: bool) -> Index:
+        """Reads and joins everything; returns where the pairs are."""
+        if num_processes is None:
+            num_processes = (os.cpu_count() or 1) if self._num_bytes > _MANY_BYTES else 1
+        pairs: Index = {}
+        parts: Index = {}
+        total = sum({file.path: file.path.stat().st_size for file in self._files}.values())
+        for stage in range(len(self._view.joins) + 1):
+            job = Job(
+                source=self._source.name,
+                view=self._view.name,
+                section=self._section,
+                files=self._files,
+                folder=self.folder,
+                num_buckets=self.num_buckets,
+                num_texts=self.num_texts,
+                stage=stage,
+                index=parts,
+            )
+            with ExitStack() as stack:
+                bar = stack.enter_context(
+                    meter(f"Reading {self._source.name}", total=total, unit="bytes", show=show_progress)
+                    if stage == 0
+                    else meter("Joining", total=self.num_buckets, unit="buckets", show=show_progress)
+                )
+                tasks: Iterator[Task | int] = (
+                    stack.enter_context(closing(self._plan(bar.advance)))
+                    if stage == 0
+                    else iter(range(self.num_buckets))
+                )
+                done = run(job, tasks, num_processes=num_processes, advance=bar.advance, each=self._account)
+            for path in parts:
+                path.unlink(missing_ok=True)
+            parts = done.parts
+            pairs |= done.pairs
+            if stage == 0:
+                self._check_all_read()
+        return pairs
+
+    def _plan(self, advance: Callable[[int], None]) -> Generator[Task, None, None]:
+        for number, file in enumerate(self._files):
+            yield from plan(number, file, advance)
+
+    def _account(self, task: Task | int, done: Done) -> None:
+        self.num_records += done.num_records
+        self.num_pairs += done.num_pairs
+        self.dropped += done.dropped
+        if isinstance(task, int):
+            return
+        self._records_of[task.number] += done.num_records + len(done.broken)
+        if not done.broken:
+            return
+        file = self._files[task.number]
+        self.broken["count"] += len(done.broken)
+        room = _NUM_PLACES - len(self.broken["places"])
+        for line, fault in done.broken[: max(room, 0)]:
+            self.broken["places"].append(str(InputError(fault, file.path, line_number(task, file, line))))
+        limit = self._section.max_broken_records
+        if self.broken["count"] > limit:
+            first = self.broken["places"][0]
+            if limit == 0:
+                raise InputError(first)
+            raise InputError(
+                f"more than {limit:,} records are broken; the first: {first}; if the rest is worth reading, raise "
+                f"--set {self._source.name}.max_broken_records"
+            )
+
+    def _check_all_read(self) -> None:
+        for file, count in zip(self._files, self._records_of, strict=True):
+            if count == 0 and file.origin is None:
+                raise InputError("holds no record", file.path)
+
+
+def _expanded_bytes(file: InputFile) -> int:
+    return file.path.stat().st_size * _EXPANSION.get(file.path.suffix, 1)
+
+
+def _hashes(texts: Iterable[str]) -> Hashes:
+    cleaned = filter(None, map(clean_text, texts))
+    return np.unique(np.fromiter(map(text_hash, cleaned), dtype=np.uint64))
 
 
 def _choose(source: str, view: str | None) -> tuple[Source, View]:
@@ -122,108 +263,16 @@ def _check_holdout(queries: int, documents: int, holdout_out: Path | None, out: 
     return documents or queries
 
 
-def _kept(raw: Iterator[Pair], section: SourceSection, intake: Intake, bar: Meter) -> Iterator[_Row]:
-    """Cleans pairs and drops what the filters do not want."""
-    for number, pair in enumerate(raw, start=1):
-        if number % _REPORT_EVERY == 0:
-            bar.advance(_REPORT_EVERY)
-        texts = tuple(clean_text(text) for text in (pair.anchor, pair.positive, *pair.negatives))
-        reason = _wrong_length(texts, section)
-        if reason is None:
-            hashes = tuple(text_hash(text) for text in texts)
-            if len(set(hashes)) == len(hashes):
-                yield texts, hashes
-                continue
-            reason = "two texts of it are the same"
-        intake.drop(reason)
-
-
-def _wrong_length(texts: Sequence[str], section: SourceSection) -> str | None:
-    anchor, positive = len(texts[0]), len(texts[1])
-    if not all(texts):
-        return "a text is empty"
-    if anchor < section.anchor_min_chars:
-        return f"anchor shorter than {section.anchor_min_chars} characters"
-    if section.anchor_max_chars is not None and anchor > section.anchor_max_chars:
-        return f"anchor longer than {section.anchor_max_chars} characters"
-    if positive < section.positive_min_chars:
-        return f"positive shorter than {section.positive_min_chars} characters"
-    if section.positive_max_chars is not None and positive > section.positive_max_chars:
-        return f"positive longer than {section.positive_max_chars} characters"
-    return None
-
-
-def _distinct(rows: Iterator[_Row], intake: Intake) -> Iterator[_Row]:
-    """Drops rows whose texts have all come before, up to case.
-
-    Memory: about 100 bytes a pair, for its hash; the texts are not kept.
-    """
-    seen: set[int] = set()
-    for row in rows:
-        key = hash(row[1])  # of a tuple of numbers: the same in every process, and 64 bits are enough for 10^8 pairs
-        if key in seen:
-            intake.drop("duplicate pair")
-        else:
-            seen.add(key)
-            yield row
-
-
-def _split(
-    rows: Iterator[_Row], shards: ShardWriter, task: Draft, intake: Intake, *, plan: tuple[int, int, int]
-) -> dict[str, Any]:
-    """Writes held-out pairs to the task and the others to the shards.
-
-    What is held out is known when everything has been read, so the pairs wait in a folder beside the shards. Their
-    anchors' and positives' hashes wait in memory, 16 bytes a pair.
-    """
-    num_queries, num_documents, seed = plan
-    waiting = shards.folder / "waiting"
-    waiting.mkdir()
-    anchors, positives = array("Q"), array("Q")
-    with ShardWriter(waiting, shards.layout) as writer:
-        for row in rows:
-            writer.write(*row)
-            anchors.append(row[1][0])
-            positives.append(row[1][1])
-    if not anchors:
-        raise InputError(_nothing_left(intake))
-    anchor_hashes, positive_hashes = np.frombuffer(anchors, np.uint64), np.frombuffer(positives, np.uint64)
-    held_out = choose_held_out(
-        anchor_hashes, positive_hashes, num_queries=num_queries, num_documents=num_documents, seed=seed
-    )
-    pairs = RowFiles(waiting, shards.layout, writer.num_rows)
-    kept_back = pairs.take(np.flatnonzero(np.isin(anchor_hashes, held_out.anchors)))
-    content = HeldOutTask(held_out)
-    for texts, hashes in zip(zip(*kept_back.columns, strict=True), kept_back.hashes.tolist(), strict=True):
-        content.add(texts, hashes)
-    _write_untouched(pairs, shards, held_out.anchors, content.text_hashes, intake)
-    del pairs  # closes the files
-    shutil.rmtree(waiting)
-    return {"seed": seed, "num_pairs": len(kept_back), **content.write(task.path)}
-
-
-def _write_untouched(pairs: RowFiles, shards: ShardWriter, anchors: Hashes, texts: Hashes, intake: Intake) -> None:
-    """Writes the pairs that are not held out and have no text in common with the task."""
-    for batch in pairs.batches():
-        held_out = np.isin(batch.hashes[:, 0], anchors)
-        leaking = ~held_out & touches(batch.hashes, texts)
-        intake.dropped["a text of it occurs in the held-out task"] += int(leaking.sum())
-        hashes = batch.hashes.tolist()
-        for row in np.flatnonzero(~held_out & ~leaking):
-            shards.write([column[row] for column in batch.columns], hashes[row])
-
-
-def _facts(source: Source, view: View, section: SourceSection, intake: Intake) -> dict[str, Any]:
+def _facts(source: Source, view: View, section: SourceSection) -> dict[str, Any]:
     return {
         "source": source.name,
         "view": view.name,
         "licence": source.licence,
-        "dropped": {reason: count for reason, count in intake.dropped.most_common() if count},
+        "citation": source.citation,
         "filters": section.model_dump(mode="json"),
-        "origins": intake.origins,
     }
 
 
-def _nothing_left(intake: Intake) -> str:
-    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in intake.dropped.most_common() if count)
+def _nothing_left(dropped: Counter[str]) -> str:
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in dropped.most_common() if count)
     return f"no pair is left; dropped: {reasons}" if reasons else "no pair is left: the input has none"

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import ast
 import gc
-import hashlib
 import os
 import re
 import sysconfig
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.machinery import PathFinder
 from inspect import cleandoc
 from pathlib import Path
@@ -23,6 +22,7 @@ from pairloom.errors import InputError
 from pairloom.pairs.clean import clean_text
 from pairloom.recipe import PythonDocsSection
 from pairloom.records import Pair
+from pairloom.sources.formats import WHOLE, InputFile
 from pairloom.sources.source import Intake, Source, View
 
 # Tests are not documented for readers; vendored packages and the rest would be read twice.
@@ -44,16 +44,23 @@ _HAS_DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.If,
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def summary_description(
-    inputs: Sequence[str], settings: PythonDocsSection, intake: Intake
-) -> Generator[Pair, None, None]:
-    """First paragraph ↔ the rest of every docstring, private ones included.
+def read_module(source: bytes, file: InputFile, settings: PythonDocsSection, intake: Intake) -> Iterator[Pair]:
+    """First paragraph ↔ the rest of every docstring of a module, private ones included."""
+    docstrings = read_docstrings(source)
+    if docstrings is None:
+        intake.drop("module that cannot be parsed")
+    for docstring in docstrings or ():
+        pair = split_docstring(docstring)
+        if pair is None:
+            intake.drop("no summary with a description")
+        else:
+            yield pair
 
-    Without inputs: the standard library and every package of this environment.
-    """
-    del settings  # lengths are all there is to set
-    for root in [find_code(name) for name in inputs] if inputs else installed_code():
-        yield from _read_root(root, intake)
+
+def find(inputs: Sequence[str], view: str, settings: PythonDocsSection) -> list[InputFile]:
+    """The modules of packages; without inputs, of the standard library and of every package of this environment."""
+    roots = [find_code(name) for name in inputs] if inputs else installed_code()
+    return [InputFile(path, WHOLE, origin=root) for root in roots for path in _python_files(root)]
 
 
 def find_code(name: str) -> Path:
@@ -87,30 +94,6 @@ def _is_code(path: Path) -> bool:
     return path.is_dir() and path.name.isidentifier() and path.name not in _SKIPPED_FOLDERS
 
 
-def _read_root(root: Path, intake: Intake) -> Generator[Pair, None, None]:
-    """Reads a package, a folder or a file; its files are noted as one origin, for there are thousands."""
-    size, digest = 0, hashlib.sha256()
-    for file in _python_files(root):
-        try:
-            source = file.read_bytes()
-        except OSError:  # such as a link that leads nowhere, which editors leave as a lock
-            intake.drop("file that cannot be read")
-            continue
-        size += len(source)
-        digest.update(source)
-        docstrings = read_docstrings(source)
-        if docstrings is None:
-            intake.drop("module that cannot be parsed")
-        for docstring in docstrings or ():
-            pair = split_docstring(docstring)
-            if pair is None:
-                intake.drop("no summary with a description")
-            else:
-                yield pair
-    if size:
-        intake.origins.append({"name": str(root), "bytes": size, "sha256": digest.hexdigest()})
-
-
 def _python_files(root: Path) -> Iterator[Path]:
     if root.is_file():
         yield root
@@ -119,7 +102,8 @@ def _python_files(root: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS and not name.startswith("."))
         for name in sorted(files):
             file = Path(folder, name)
-            if name.endswith(".py") and (file.is_file() or file.is_symlink()):  # no pipes
+            # No pipes, and no link that leads nowhere, which editors leave as a lock.
+            if name.endswith(".py") and file.is_file() and os.access(file, os.R_OK):
                 yield file
 
 
@@ -179,6 +163,7 @@ SOURCE = Source(
     inputs="names of packages, or folders; by default all that is installed here",
     licence="that of each package",
     citation="Python Enhancement Proposal 257, Docstring Conventions",
-    views=(View("summary-description", "a docstring's first paragraph ↔ the rest of it", summary_description),),
+    find=find,
+    views=(View("summary-description", "a docstring's first paragraph ↔ the rest of it", read_module),),
     needs_inputs=False,
 )

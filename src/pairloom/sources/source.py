@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from pairloom.artifacts import file_sha256
 from pairloom.errors import UsageError
 from pairloom.records import Pair
+from pairloom.sources.formats import InputFile
 
 
 @dataclass
@@ -18,39 +17,61 @@ class Intake:
     """What a view tells of its work besides the pairs.
 
     Args:
-        dropped: How many records of the corpus gave no pair, by reason.
-        origins: What was read: name, size in bytes, SHA-256.
+        dropped: How many records, or pairs of them, were not wanted, by reason.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
-    origins: list[dict[str, Any]] = field(default_factory=list)
 
     def drop(self, reason: str) -> None:
-        """Counts a record that gives no pair."""
+        """Counts what gives no pair."""
         self.dropped[reason] += 1
 
-    def add_file(self, path: Path) -> None:
-        """Notes a file that is about to be read."""
-        self.origins.append({"name": str(path), "bytes": path.stat().st_size, "sha256": file_sha256(path)})
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """What a record contributes to a join: it meets everything that was given the same key.
+
+    Args:
+        key: From 0 to 2^63 - 1, exact: equal keys belong together, others don't.
+        kind: What it is, such as ``question``.
+        fields: Texts and numbers, as many and in the order that the view likes.
+    """
+
+    key: int
+    kind: str
+    fields: tuple[Any, ...]
+
+
+Read = Callable[[Any, InputFile, Any, Intake], Iterable[Pair | Keyed]]
+"""Makes pairs, or parts of a join, of a record, given its file and the source's section of the recipe."""
+
+Join = Callable[[list[Keyed], Any, Intake], Iterable[Pair | Keyed]]
+"""Makes pairs, or parts of the next join, of all that has one key. The order of the list is that of no file."""
 
 
 @dataclass(frozen=True)
 class View:
     """One way to make pairs from a corpus.
 
+    Pairs are raw: they are cleaned and their lengths are checked when they have been made. A view applies the filters
+    that need the record (scores, kinds), tells the intake what it drops, and raises `RecordError` for a record that
+    makes no sense.
+
     Args:
         name: As on the command line.
         description: Anchor and positive, in a few words.
-        pairs: Generator of raw pairs from the inputs, the source's section of the recipe, and an `Intake`. It applies
-            the filters that need the record (scores, kinds) and counts what it drops; cleaning and lengths come
-            after it.
+        read: What is made of each record.
+        joins: Where a pair's texts stand in different records: what is made of those that share a key, join by join.
         num_negatives: Hard negatives of each pair: 0 for pairs, 1 for triplets.
+        num_published: Pairs that the published models' cards count, where they do.
     """
 
     name: str
     description: str
-    pairs: Callable[[Sequence[str], Any, Intake], Generator[Pair, None, None]]
+    read: Read
+    joins: tuple[Join, ...] = ()
     num_negatives: int = 0
+    num_published: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +84,8 @@ class Source:
         inputs: What INPUT is.
         licence: Of the texts.
         citation: Where the corpus comes from.
+        find: From the inputs, the name of the view and the source's section of the recipe to the files that are read.
+            Raises `InputError` if what is needed is not there.
         views: The first is the default.
         needs_inputs: Whether there is nothing to read without an INPUT.
     """
@@ -72,6 +95,7 @@ class Source:
     inputs: str
     licence: str
     citation: str
+    find: Callable[[Sequence[str], str, Any], list[InputFile]]
     views: tuple[View, ...]
     needs_inputs: bool = True
 
