@@ -106,7 +106,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_pairs_and_triplets_do_not_mix(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="zip"), new_shards(tmp_path / "shards", SMALL) as writer:
+    with pytest.raises(ValueError, match="convert"), new_shards(tmp_path / "shards", SMALL) as writer:
         writer.write(("a", "b"), (1, 2))
         writer.write(("a", "b", "c"), (1, 2, 3))
     with pytest.raises(ValueError, match="columns must be"):

@@ -6,10 +6,12 @@ and that tasks must be made no faster than they are done.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -50,14 +52,31 @@ def run(
         PairloomError: What a task or ``each`` raised, or a process has died.
     """
     if num_processes == 1:
-        worker = Worker(job, 0)
-        for task in tasks:
-            each(task, worker.run(task, advance))
-        return worker.finish()
+        with _rare_collections():
+            worker = Worker(job, 0)
+            for task in tasks:
+                each(task, worker.run(task, advance))
+            return worker.finish()
     with _Processes(job, num_processes) as processes:
         for task, done in processes.run(tasks, advance):
             each(task, done)
         return processes.finish()
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Lets the garbage collector look seldom: records are many objects without cycles, over which it would only walk.
+
+    Measured on a Stack Exchange dump, it would take a tenth of the time.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 class _Processes:
@@ -146,10 +165,11 @@ def _serve(connection: Connection, job: Job, number: int) -> None:
     """What a process does until it is told that there is no more, or nobody is there any more to tell."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who hands out the tasks decides
     try:
-        worker = Worker(job, number)
-        while (task := connection.recv()) is not None:
-            connection.send(worker.run(task, connection.send))
-        connection.send(worker.finish())
+        with _rare_collections():
+            worker = Worker(job, number)
+            while (task := connection.recv()) is not None:
+                connection.send(worker.run(task, connection.send))
+            connection.send(worker.finish())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except (PairloomError, OSError) as error:

@@ -31,8 +31,8 @@ Orders = NDArray[np.uint64]
 # its sorted copy make it about four times as much for a moment.
 _BUFFER_BYTES = 32 << 20
 # What a bucket shall have when it is read back, and how many there may be: each costs a record batch per buffer.
-_BUCKET_BYTES = 64 << 20
-_MAX_BUCKETS = 1024
+_BUCKET_BYTES = 16 << 20
+_MAX_BUCKETS = 2048
 
 
 def choose_num_buckets(num_bytes: int) -> int:
@@ -80,7 +80,7 @@ class SpillWriter:
         self._size = 0
         self._sink: Any = None
         self._stream: Any = None
-        self._buckets: list[NDArray[np.int64]] = []
+        self._buckets: list[NDArray[np.int16]] = []
         self.num_rows = 0
 
     def write(self, row: Sequence[Any], size: int) -> None:
@@ -90,7 +90,7 @@ class SpillWriter:
         if self._size >= _BUFFER_BYTES:
             self._flush()
 
-    def close(self) -> NDArray[np.int64]:
+    def close(self) -> NDArray[np.int16]:
         """Writes what is left; returns the bucket of every record batch of the file."""
         if self._rows:
             self._flush()
@@ -98,7 +98,7 @@ class SpillWriter:
             self._stream.close()
             self._sink.close()
             self._stream = None
-        return np.concatenate(self._buckets) if self._buckets else np.empty(0, dtype=np.int64)
+        return np.concatenate(self._buckets) if self._buckets else np.empty(0, dtype=np.int16)
 
     def _flush(self) -> None:
         schema = self._kind.schema
@@ -115,16 +115,16 @@ class SpillWriter:
         buckets = bucket_of(self._kind.order(table), self._num_buckets)
         places = np.argsort(buckets, kind="stable")
         table, buckets = table.take(pa.array(places)), buckets[places]
-        starts = np.flatnonzero(np.diff(buckets, prepend=-1))
+        starts = np.flatnonzero(np.diff(buckets, prepend=np.int16(-1)))
         for start, stop in zip(starts.tolist(), np.append(starts, len(buckets))[1:].tolist(), strict=True):
             self._stream.write_batch(table.slice(start, stop - start))
         self._buckets.append(buckets[starts])
 
 
-def bucket_of(orders: Orders, num_buckets: int) -> NDArray[np.int64]:
+def bucket_of(orders: Orders, num_buckets: int) -> NDArray[np.int16]:
     """The bucket of each order: its upper bits."""
     bits = num_buckets.bit_length() - 1
-    return (orders >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(orders), dtype=np.int64)
+    return (orders >> np.uint64(64 - bits)).astype(np.int16) if bits else np.zeros(len(orders), dtype=np.int16)
 
 
 class Spill:
@@ -136,7 +136,7 @@ class Spill:
         num_buckets: As it was written.
     """
 
-    def __init__(self, files: dict[Path, NDArray[np.int64]], kind: SpillKind, num_buckets: int) -> None:
+    def __init__(self, files: dict[Path, NDArray[np.int16]], kind: SpillKind, num_buckets: int) -> None:
         self._files = {path: buckets for path, buckets in files.items() if len(buckets)}
         self._kind, self.num_buckets = kind, num_buckets
 
