@@ -290,7 +290,7 @@ def info(
         Path | None, typer.Option(metavar="FILE.png", help="Of shards: a picture of the lengths to draw.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of shards: which rows are shown; 0 if none is given.")
+        int | None, typer.Option(min=0, help="Of shards: which rows are drawn; 0 if none is given.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -117,12 +119,22 @@ def test_tokens_of_many_rows_are_those_of_some(tmp_path: Path, monkeypatch: pyte
     assert found.tokens.num_rows == 30
     assert found.tokens.limits == (128,)
     assert {column: len(lengths) for column, lengths in found.tokens.columns.items()} == dict.fromkeys(PAIR_COLUMNS, 30)
-    assert len(set(seen)) == 60
-    assert set(seen) <= {text for row in rows for text in row}
+    first = set(seen)
+    assert len(first) == 60
+    assert first <= {text for row in rows for text in row}
+    seen.clear()
+    describe(Shards(tmp_path / "shards"), tokenizer=TokenCounter("words", 128, count), seed=1)
+    assert set(seen) != first
 
 
 def test_without_a_tokenizer_there_are_no_tokens(tmp_path: Path) -> None:
     assert describe(write(tmp_path / "shards", make_pairs(3))).to_json()["tokens"] is None
+
+
+def test_the_extra_is_named_when_it_is_missing() -> None:
+    code = "import sys; sys.modules['pyarrow'] = None\nimport pairloom.pairs.statistics"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "needs pyarrow, which is not installed: pip install 'pairloom[data]'" in done.stderr
 
 
 def damage(path: Path, number: int, value: bytes) -> None:

@@ -55,7 +55,7 @@ def panels(statistics: Statistics) -> list[Distributions]:
 def _words(name: str, value: Any) -> tuple[Text, Text]:
     if isinstance(value, dict):
         value = {inner.removeprefix("num_"): content for inner, content in value.items()}
-    return Text(name.replace("_", " ")), Text(one_line(short(value), _SHOWN_CHARACTERS))
+    return Text(one_line(name.replace("_", " "))), Text(one_line(short(value), _SHOWN_CHARACTERS))
 
 
 def _table(title: str, *headings: str) -> Table:
@@ -80,9 +80,8 @@ def _drops(facts: Mapping[str, Any], statistics: Statistics) -> RenderableType |
     table = _table("dropped", "records", "share")
     for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
         table.add_row(Text(one_line(reason)), f"{count:,}", _percent(count / num_read))
-    table.add_row(
-        Text("in all", style="bold"), f"{sum(dropped.values()):,}", _percent(sum(dropped.values()) / num_read)
-    )
+    num_dropped = sum(dropped.values())
+    table.add_row(Text("in all", style="bold"), f"{num_dropped:,}", _percent(num_dropped / num_read))
     return _below(table)
 
 
@@ -124,9 +123,8 @@ def _lengths(statistics: Statistics) -> RenderableType:
         columns += [(f"{column}\ntokens", lengths) for column, lengths in tokens.columns.items()]
     table = _table("length", *(heading for heading, _ in columns))
     facts = [lengths.to_json() for _, lengths in columns]
-    names = ["min", *(f"p{percent}" for percent in PERCENTILES), "max"]
-    for name in names:
-        label = {"p50": "median"}.get(name, f"{name[1:]} %" if name in names[1:-1] else name)
+    labels = {"min": "min", **{f"p{percent}": f"{percent} %" for percent in PERCENTILES}, "p50": "median", "max": "max"}
+    for name, label in labels.items():
         table.add_row(label, *(f"{fact[name]:,}" for fact in facts))
     table.add_row("mean", *(f"{fact['mean']:,.1f}" for fact in facts))
     if tokens is not None:
@@ -142,8 +140,8 @@ def _remark(statistics: Statistics) -> RenderableType:
     if tokens is None:
         return Text("no lengths in tokens: name the model whose tokens are to be counted with --model", style="dim")
     return Text(
-        f"tokens of {one_line(tokens.model, _SHOWN_CHARACTERS)} in {_which_rows(statistics)}, special ones included, nothing cut; "
-        f"the model itself cuts at {tokens.max_tokens:,}",
+        f"tokens of {one_line(tokens.model, _SHOWN_CHARACTERS)} in {_which_rows(statistics)}, special ones included, "
+        f"nothing cut; the model itself cuts at {tokens.max_tokens:,}",
         style="dim",
     )
 

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pairloom.errors import ArtifactError
+from pairloom.errors import ArtifactError, MissingExtraError
 from pairloom.pairs.shards import Shards
 from pairloom.progress import Meter, meter
+
+try:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+except ImportError:
+    raise MissingExtraError("reading shards", "pyarrow", "data") from None
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 # Enough to know the share of texts that a limit would cut to one percentage point: 1.96 × √(0.25 / 10,000).
@@ -214,14 +218,17 @@ def _draw(num_rows: int, num_drawn: int, seed: list[int]) -> NDArray[np.int64]:
 
 def _characters(shards: Shards, column: str, bar: Meter) -> Iterator[NDArray[np.int64]]:
     """The lengths in characters of a column's texts, a record batch at a time; no text becomes a Python string."""
+    schema = shards.layout.schema
+    options = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index(column)])
     for number in range(-(-len(shards) // shards.layout.rows_per_file)):
         path = shards.path / shards.layout.file_name(number)
         try:
-            with pa.memory_map(str(path)) as source:
-                reader = pa.ipc.open_file(source)
+            # Not mapped: everything is read once, and mapped pages would count as this process's memory.
+            with pa.OSFile(str(path)) as source:
+                reader = pa.ipc.open_file(source, options=options)
                 for batch in range(reader.num_record_batches):
                     texts = reader.get_batch(batch).column(column)
-                    texts.validate(full=True)  # offsets that lead out of the file would end the process
+                    texts.validate(full=True)  # offsets that lead out of the batch would end the process
                     yield pc.utf8_length(texts).to_numpy().astype(np.int64, copy=False)
                     bar.advance(len(texts))
         except (pa.ArrowException, KeyError, OSError) as error:
