@@ -43,7 +43,7 @@ class Panel(Protocol):
 class Distributions:
     """A panel with the distributions of whole numbers, one over the other.
 
-    On a logarithmic axis the height is the share of a doubling, so that equal areas are equal shares on it, too.
+    Heights are of bins as wide as the narrowest, so that equal areas are equal shares, on a logarithmic axis, too.
 
     Args:
         title: Above the panel.
@@ -79,8 +79,8 @@ class Distributions:
                 axes.text(mark, 0.99, f"{mark:,} ", style, ha="right", va="top", transform=axes.get_xaxis_transform())
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.yaxis.set_major_formatter("{x:g} %")
-        width = "doubling" if logarithmic else f"bin of {edges[1] - edges[0]:,.0f}"
-        _label(axes, self.title, self.x_label, f"share of texts per {width}")
+        width = f"× {np.min(edges[1:] / edges[:-1]):.2f}" if logarithmic else f"{edges[1] - edges[0]:,.0f} wide"
+        _label(axes, self.title, self.x_label, f"share of texts in a bin ({width})")
 
 
 def _place_ticks(axes: Axes, edges: NDArray[np.float64], *, logarithmic: bool) -> None:
@@ -138,13 +138,15 @@ def bin_edges(low: int, high: int, num_values: int) -> tuple[NDArray[np.float64]
 def bin_heights(
     values: NDArray[np.int64], counts: NDArray[np.int64], edges: NDArray[np.float64], *, logarithmic: bool
 ) -> NDArray[np.float64]:
-    """How high each bin stands, in per cent: its share of all counts, on a logarithmic axis per doubling: [bins].
+    """How high each bin stands, in per cent of all counts: [bins].
 
-    What lies below the first edge (only 0 does, on a logarithmic axis) is put into the first bin.
+    A bin that is k times as wide on the axis as the narrowest stands for k of these, so its share is divided by k. What
+    lies below the first edge (only 0 does, on a logarithmic axis) is put into the first bin.
     """
     sums, _ = np.histogram(np.maximum(values, edges[0]), edges, weights=counts)
     shares: NDArray[np.float64] = 100 * sums / counts.sum()
-    return shares / np.asarray(np.log2(edges[1:] / edges[:-1])) if logarithmic else shares
+    widths: NDArray[np.float64] = np.diff(np.log(edges) if logarithmic else edges)
+    return shares * (float(widths.min()) / widths)
 
 
 def check_picture(path: Path) -> None:
