@@ -30,11 +30,11 @@ def shown(facts: dict[str, Any], statistics: Statistics, *, width: int = 80) -> 
 
 
 def test_drops_have_their_share_of_what_was_read(found: Statistics) -> None:
-    text = shown({"num_read": 40, "dropped": {"too [short]": 8, "empty": 20}}, found)
+    text = shown({"num_records": 40, "dropped": {"too [short]": 8, "empty": 20}}, found)
     assert "empty 20 50.0 % too [short] 8 20.0 % in all 28 70.0 %" in text
     assert "empty 88 88.0 %" in shown({"dropped": {"empty": 88}}, found)
-    assert "empty 1 < 0.1 %" in shown({"num_read": 10_000, "dropped": {"empty": 1}}, found)
-    assert "dropped none" in shown({"num_read": 12, "dropped": {}}, found)
+    assert "empty 1 < 0.1 %" in shown({"num_records": 10_000, "dropped": {"empty": 1}}, found)
+    assert "dropped none" in shown({"num_records": 12, "dropped": {}}, found)
 
 
 def test_many_origins_are_summed_up(found: Statistics) -> None:
@@ -54,7 +54,7 @@ def test_broken_records_have_places(found: Statistics) -> None:
 
 @pytest.mark.parametrize("value", [None, 3, "words", [], ["x"], {}, {"count": "many"}, {"a": {"b": 1}}, [{"name": 1}]])
 def test_facts_of_another_shape_are_shown_all_the_same(found: Statistics, value: Any) -> None:
-    for name in ("dropped", "origins", "broken", "num_read", "filters", "holdout", "something_new"):
+    for name in ("dropped", "origins", "broken", "num_records", "filters", "holdout", "something_new"):
         shown({name: value}, found)
     assert "something new x" in shown({"something_new": "x"}, found)
 

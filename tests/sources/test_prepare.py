@@ -262,16 +262,17 @@ from pairloom.sources.prepare import prepare
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 folder = Path(sys.argv[1])
-holdout = {"holdout": 5, "holdout_out": folder / "task"} if sys.argv[2] == "holdout" else {}
-try:
-    prepare("pair-files", [folder / "in.jsonl.gz"], "pairs", folder / "out", show_progress=False, **holdout)
-except ArtifactError as error:
-    print(error)
+more = {"holdout": {"holdout": 5, "holdout_out": folder / "task"}, "processes": {"num_processes": 2}}.get(sys.argv[2], {})
+if __name__ == "__main__":
+    try:
+        prepare("pair-files", [folder / "in.jsonl.gz"], "pairs", folder / "out", show_progress=False, **more)
+    except ArtifactError as error:
+        print(error)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limit on the size of files")
-@pytest.mark.parametrize("mode", ["plain", "holdout"])
+@pytest.mark.parametrize("mode", ["plain", "holdout", "processes"])
 def test_a_full_disk_leaves_nothing(tmp_path: Path, mode: str) -> None:
     rows = "".join(f'["anchor {number}", "{"p" * 100}{number}"]\n' for number in range(5000))
     (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(rows.encode()))

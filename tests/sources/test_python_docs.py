@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pairloom.errors import InputError
+from pairloom.recipe import PythonDocsSection
 from pairloom.records import Pair
 from pairloom.sources.python_docs import (
     SOURCE,
@@ -122,7 +123,7 @@ def test_folders_packages_and_files(tmp_path: Path) -> None:
     found, dropped = pairs(tmp_path / "a")
     assert len(found) == 6
     assert dropped == {"no summary with a description": 1, "module that cannot be parsed": 1}
-    assert {file.origin for file in find([str(tmp_path / "a")], "", None)} == {tmp_path / "a"}
+    assert {file.origin for file in find([str(tmp_path / "a")], "", PythonDocsSection())} == {tmp_path / "a"}
     assert pairs(tmp_path / "a" / "b.py")[0] == found
 
 

@@ -74,14 +74,14 @@ def _drops(facts: Mapping[str, Any], statistics: Statistics) -> RenderableType |
     dropped = facts.get("dropped")
     if not isinstance(dropped, dict) or not dropped or not all(isinstance(count, int) for count in dropped.values()):
         return None
-    num_read = facts.get("num_read")
-    if not isinstance(num_read, int) or num_read < 1:
-        num_read = statistics.num_rows + sum(dropped.values())
+    num_records = facts.get("num_records")
+    if not isinstance(num_records, int) or num_records < 1:
+        num_records = statistics.num_rows + sum(dropped.values())
     table = _table("dropped", "records", "share")
     for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
-        table.add_row(Text(one_line(reason)), f"{count:,}", _percent(count / num_read))
+        table.add_row(Text(one_line(reason)), f"{count:,}", _percent(count / num_records))
     num_dropped = sum(dropped.values())
-    table.add_row(Text("in all", style="bold"), f"{num_dropped:,}", _percent(num_dropped / num_read))
+    table.add_row(Text("in all", style="bold"), f"{num_dropped:,}", _percent(num_dropped / num_records))
     return _below(table)
 
 

@@ -27,9 +27,10 @@ except ImportError:
 
 Orders = NDArray[np.uint64]
 
-# What a process holds of rows before it writes them, in bytes of text; the Python objects around it, the Arrow copy and
-# its sorted copy make it about four times as much for a moment.
+# What a process holds of rows before it sorts and writes them; for a moment there is a sorted copy of it.
 _BUFFER_BYTES = 32 << 20
+# What it holds of them as Python objects before they become Arrow arrays, which are smaller.
+_CHUNK_BYTES = 2 << 20
 # What a bucket shall have when it is read back, and how many there may be: each costs a record batch per buffer.
 _BUCKET_BYTES = 16 << 20
 _MAX_BUCKETS = 2048
@@ -77,22 +78,25 @@ class SpillWriter:
     def __init__(self, path: Path, kind: SpillKind, num_buckets: int) -> None:
         self._path, self._kind, self._num_buckets = path, kind, num_buckets
         self._rows: list[Sequence[Any]] = []
-        self._size = 0
+        self._chunks: list[Any] = []
+        self._rows_bytes = self._chunks_bytes = 0
         self._sink: Any = None
         self._stream: Any = None
         self._buckets: list[NDArray[np.int16]] = []
-        self.num_rows = 0
 
     def write(self, row: Sequence[Any], size: int) -> None:
         """Puts a row aside: its values in the order of the schema, and about how many bytes they have."""
         self._rows.append(row)
-        self._size += size + 64
-        if self._size >= _BUFFER_BYTES:
-            self._flush()
+        self._rows_bytes += size + 64
+        if self._rows_bytes >= _CHUNK_BYTES:
+            self._gather()
+            if self._chunks_bytes >= _BUFFER_BYTES:
+                self._flush()
 
     def close(self) -> NDArray[np.int16]:
         """Writes what is left; returns the bucket of every record batch of the file."""
-        if self._rows:
+        self._gather()
+        if self._chunks:
             self._flush()
         if self._stream is not None:
             self._stream.close()
@@ -100,24 +104,30 @@ class SpillWriter:
             self._stream = None
         return np.concatenate(self._buckets) if self._buckets else np.empty(0, dtype=np.int16)
 
+    def _gather(self) -> None:
+        if self._rows:
+            schema = self._kind.schema
+            columns = zip(*self._rows, strict=True)
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+            self._chunks.append(pa.record_batch(arrays, schema=schema))
+            self._chunks_bytes += self._rows_bytes
+            self._rows, self._rows_bytes = [], 0
+
     def _flush(self) -> None:
         schema = self._kind.schema
         if self._stream is None:
             self._sink = pa.OSFile(str(self._path), "wb")
             options = pa.ipc.IpcWriteOptions(compression="lz4")
             self._stream = pa.ipc.new_file(self._sink, schema, options=options)
-        columns = zip(*self._rows, strict=True)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-        table = pa.record_batch(arrays, schema=schema)
-        self.num_rows += len(self._rows)
-        self._rows, self._size = [], 0
-        del arrays
+        table = pa.Table.from_batches(self._chunks, schema)
+        self._chunks, self._chunks_bytes = [], 0
         buckets = bucket_of(self._kind.order(table), self._num_buckets)
         places = np.argsort(buckets, kind="stable")
         table, buckets = table.take(pa.array(places)), buckets[places]
         starts = np.flatnonzero(np.diff(buckets, prepend=np.int16(-1)))
         for start, stop in zip(starts.tolist(), np.append(starts, len(buckets))[1:].tolist(), strict=True):
-            self._stream.write_batch(table.slice(start, stop - start))
+            (batch,) = table.slice(start, stop - start).combine_chunks().to_batches()
+            self._stream.write_batch(batch)
         self._buckets.append(buckets[starts])
 
 
