@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from backports import zstd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairloom.errors import InputError
@@ -212,6 +212,7 @@ def test_threads_of_one_key_stay_apart() -> None:
 PARENTS = st.lists(st.integers(-1, 12), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(parents=PARENTS, seed=st.randoms(use_true_random=False), depth=st.integers(1, 4))
 def test_against_walking_up(parents: list[int], seed: Any, depth: int) -> None:
     """An oracle: a comment is a response if the way up from its parent ends somewhere."""
@@ -243,7 +244,7 @@ def test_a_thread_of_a_hundred_thousand(join: Any) -> None:
     assert sum(1 for _ in join(deep + wide, ALL, Intake())) == 100_999 > limit
 
 
-BAD = {
+BAD: dict[str, tuple[Any, str]] = {
     "link_id": (None, "link_id is null, not a text"),
     "id": (7, "id is a number, not a text"),
     "parent_id": (7, "parent_id is a number, not a text"),
