@@ -2,8 +2,8 @@
 
 Files of single answers, ``qa_Appliances.json.gz`` and so on, have a question a line: ``questionType``, ``asin``,
 ``question``, ``answer``, ``answerTime`` and more. Those of several answers, ``QA_Baby.json.gz`` and so on, have a
-product a line: ``{asin, category, questions: [{questionText, answers: [{answerText, …}]}]}``. In spite of its name a line is no JSON but what
-Python prints of a dict. Texts have entities, but no markup.
+product a line: ``{asin, category, questions: [{questionText, answers: [{answerText, …}]}]}``. In spite of the files'
+names a line is no JSON but what Python prints of a dict. Texts have entities, but no markup.
 
 A question is paired with each of its answers. The cards of the published models count 2,448,839 pairs. No licence is
 stated.

@@ -1,10 +1,10 @@
 """Reddit: comments and their replies, in the way of PolyAI's conversational datasets.
 
 The dumps have a comment a line as a JSON object with ``id``, ``parent_id``, ``link_id`` (the thread), ``body``,
-``author``, ``subreddit`` and more; the monthly ones are called ``RC_2015-01.zst``, and some are ``.bz2`` or
-``.xz``. A JSON file that holds one list of such objects is read as well. ``parent_id`` is ``t1_`` and the id of a
-comment, or ``t3_`` and the id of the thread for one that answers the post itself. Bodies are Markdown in which ``&``,
-``<`` and ``>`` are written as entities.
+``author``, ``subreddit`` and more; the monthly ones are called ``RC_2015-01.zst``, and some are ``.bz2`` or ``.xz``. A
+JSON file that holds one list of such objects is read as well. ``parent_id`` is ``t1_`` and the id of a comment, or
+``t3_`` and the id of the thread for one that answers the post itself. Bodies are Markdown in which ``&``, ``<`` and
+``>`` are written as entities.
 
 A response is a comment with the comment that it answers, which is its context. A pair is dropped if one of the two is
 deleted or removed, or has fewer than 9 or more than 127 characters. Further contexts, up the thread, are cut instead.
@@ -91,7 +91,7 @@ def join_multi_context(group: list[Keyed], settings: RedditSection, intake: Inta
 
 
 def is_train(thread: str, share: float) -> bool:
-    """Whether a thread, by its id without ``t3_``, is for training: the same on every machine, and as in the original."""
+    """Whether a thread, by its id without ``t3_``, is for training: everywhere the same, and as in the original."""
     digest = hashlib.md5(thread.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
     return (1 + int.from_bytes(digest, "big") % _SPLIT_STEPS) / _SPLIT_STEPS < share
 

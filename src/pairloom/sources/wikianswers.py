@@ -32,6 +32,7 @@ from pairloom.sources.formats import TEXT_LINES, InputFile
 from pairloom.sources.source import Intake, Source, View
 
 _QUESTION, _ANSWER = "q:", "a:"
+_MANY = 1000  # only the smallest hashes are wanted: of a huge cluster the others are let go from time to time
 _PUBLISHED = re.compile(r"part-\d+(\.(txt|tsv))?|.*(clusters|wikianswers).*", re.IGNORECASE)
 
 
@@ -40,8 +41,11 @@ def read_cluster(line: str, file: InputFile, settings: WikiAnswersSection, intak
     fields = line.split("\t")
     if not any(field.startswith((_QUESTION, _ANSWER)) for field in fields):
         raise RecordError(f"has no field that begins with q: or a:, but {line[:40]!r}")
+    limit = settings.pairs_per_cluster
     questions: dict[int, str] = {}
     for field in fields:
+        if len(questions) > 2 * limit + _MANY:
+            questions = {number: questions[number] for number in heapq.nsmallest(limit + 1, questions)}
         if field.startswith(_QUESTION):
             question = clean_text(field.removeprefix(_QUESTION))
             if question:
@@ -53,7 +57,6 @@ def read_cluster(line: str, file: InputFile, settings: WikiAnswersSection, intak
     if len(questions) < 2:
         intake.drop("cluster without two different questions")
         return
-    limit = settings.pairs_per_cluster
     ring = [questions[number] for number in heapq.nsmallest(limit + 1, questions)]
     if 2 < len(ring) <= limit:  # of two, the last and the first are a pair already
         ring.append(ring[0])
