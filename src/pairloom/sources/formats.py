@@ -170,6 +170,9 @@ def _json_items(piece: Piece, *, prefix: str) -> Numbered:
         ) from None
     except (ijson.JSONError, UnicodeDecodeError) as error:
         raise InputError(f"not JSON ({_first_line(error)})", piece.file.path) from None
+    finally:
+        if not stream.closed:
+            stream.detach()  # or it would close, and complain of, a stream that is not its own
 
 
 def json_items(prefix: str) -> Format:
