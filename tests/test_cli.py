@@ -94,8 +94,26 @@ def test_version() -> None:
 
 def test_the_sources_are_listed() -> None:
     listed = {source["source"]: source for source in facts("prepare", "--list")}
-    assert set(listed) == {"stackexchange", "python-docs", "pair-files"}
-    assert "title-body" in listed["stackexchange"]["views"]
+    assert {"stackexchange", "reddit", "python-docs", "pair-files"} <= set(listed)
+    assert listed["stackexchange"]["views"]["title-body"]["num_published"] == 25_316_456
+    shown = good("prepare", "--list")
+    for source in listed.values():
+        assert source["source"] in shown
+        assert all(view in shown for view in source["views"])
+
+
+def test_a_task_is_excluded_and_broken_records_are_told(tmp_path: Path) -> None:
+    rows = [json.dumps([f"Anchor {number}", f"positive {number}"]) for number in range(10)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join([*rows, '["half a', "[1, 2]"]))
+    (tmp_path / "dev.tsv").write_text("score\tsentence1\tsentence2\n1\tanchor 3\tx\n0\ty\tPOSITIVE 7\n")
+    words = ("prepare", "pair-files", "pairs.jsonl", "--exclude", "dev.tsv", "--set", "pair-files.max_broken_records=2")
+    done = run(*words, "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "wrote 8 pairs to out" in done.stderr
+    assert "dropped 2: a text of it occurs in the excluded task dev.tsv" in done.stderr
+    assert "warning: 2 broken records were left out: pairs.jsonl, line 11: not JSON" in done.stderr
+    assert "pairs.jsonl, line 12: text 1 is a number, not a text" in done.stderr
+    assert "nothing.tsv: no such file" in bad(*words[:3], "--exclude", "nothing.tsv", "--out", "more", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -395,20 +394,27 @@ def _list_sources(as_json: bool) -> None:
                     "input": source.inputs,
                     "licence": source.licence,
                     "citation": source.citation,
-                    "views": {view.name: view.description for view in source.views},
+                    "views": {
+                        view.name: {"description": view.description, "num_published": view.num_published}
+                        for view in source.views
+                    },
                 }
                 for source in SOURCES.values()
             ]
         )
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("source", "views", "INPUT", "licence"):
-        table.add_column(heading)
+    out = Console(markup=False, highlight=False)
     for source in SOURCES.values():
-        views = "\n".join(f"{view.name}: {view.description}" for view in source.views)
-        name = Text.assemble((source.name, "bold"), "\n", source.description)
-        table.add_row(name, views, source.inputs, source.licence)
-    Console().print(table)
+        out.print(Text.assemble((source.name, "bold"), f": {source.description}"))
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(justify="right", no_wrap=True)
+        grid.add_column()
+        for view in source.views:
+            grid.add_row(f"  {view.name}", f"{view.num_published:,}" if view.num_published else "", view.description)
+        out.print(grid)
+        out.print(f"  INPUT: {source.inputs}. Licence: {source.licence}", style="dim", soft_wrap=True)
+    out.print("Numbers are the pairs that the cards of the published models count.", soft_wrap=True)
 
 
 class _ConsoleHandler(logging.Handler):
