@@ -120,7 +120,7 @@ def test_a_task_is_excluded_and_broken_records_are_told(tmp_path: Path) -> None:
     ("words", "expected"),
     [
         (["prepare"], "say which SOURCE to read"),
-        (["prepare", "reddit", "x", "--out", "y"], "there is no source reddit"),
+        (["prepare", "usenet", "x", "--out", "y"], "there is no source usenet"),
         (["prepare", "pair-files", "--out", "y"], "needs an input"),
         (["prepare", "pair-files", "x", "--out", "y", "--view", "z"], "has no view z; it has pairs, triplets"),
         (["prepare", "pair-files", "x", "--out", "y", "--holdout", "3"], "needs both"),
