@@ -178,6 +178,8 @@ def json_document(piece: Piece) -> Iterator[tuple[Any, BinaryIO]]:
         ) from None
     except (ijson.JSONError, UnicodeDecodeError) as error:
         raise InputError(f"not JSON ({_first_line(error)})", piece.file.path) from None
+    finally:
+        stream.detach()  # who opened the file closes it
 
 
 def json_items(prefix: str) -> Format:
