@@ -10,7 +10,7 @@ from pairloom.sources.tokens import untokenize
     [
         ("March 30 , 2018", "March 30, 2018"),
         ("( born 1984 ) , he 's 5 % taller .", "(born 1984), he's 5% taller."),
-        ("`` Do n't , '' she said ; the players ' union", '"Don\'t," she said; the players\' union'),
+        ("`` Do n't , '' she said ; the players ' union", "\"Don't,\" she said; the players' union"),
         ("costs $ 5 ( or £ 4 )", "costs $5 (or £4)"),
         ("the sign ( ∴ ) : a [ b ] { c }", "the sign (∴): a [b] {c}"),
         ("well - known 1994 -- 95 a.m. , .NET", "well - known 1994 -- 95 a.m., .NET"),
