@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def test_evidence_is_found_beside_or_named(trivia: Corpus) -> None:
 def test_file_names_do_not_lead_out(trivia: Corpus, name: str) -> None:
     outside = trivia.write("triviaqa-rc/evidence/secret.txt", "secret")
     trivia.write("secret.txt", "secret")
-    os.symlink(outside, trivia.folder / "triviaqa-rc/evidence/web/link.txt")
+    (trivia.folder / "triviaqa-rc/evidence/web/link.txt").symlink_to(outside)
     name = name.replace("{outside}", str(outside))
     records = [question("Bad?", ["Tea.txt"], [name]), question("Drink?", ["Tea.txt"])]
     path = trivia.write("triviaqa-rc/qa/train.json", document(*records))
@@ -104,7 +103,7 @@ def test_odd_file_names_are_missing_files(trivia: Corpus, name: str) -> None:
 
 def test_a_linked_evidence_folder_is_as_good(trivia: Corpus) -> None:
     (trivia.folder / "elsewhere").mkdir()
-    os.symlink(trivia.folder / "triviaqa-rc/evidence/wikipedia", trivia.folder / "elsewhere/wikipedia")
+    (trivia.folder / "elsewhere/wikipedia").symlink_to(trivia.folder / "triviaqa-rc/evidence/wikipedia")
     path = trivia.write("train.json", document(question("Drink?", ["Tea.txt"])))
     assert trivia.pairs(path, settings=(f"evidence={trivia.folder / 'elsewhere'}",)) == [("Drink?", "Tea is a drink.")]
 

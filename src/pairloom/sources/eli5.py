@@ -28,7 +28,7 @@ from pairloom.files import open_binary
 from pairloom.recipe import Eli5Section
 from pairloom.records import Pair
 from pairloom.sources.folders import find_files
-from pairloom.sources.formats import JSON_LINES, Format, InputFile, json_items, kind_of, list_of, text_of
+from pairloom.sources.formats import JSON_LINES, Format, InputFile, field_of, json_items, kind_of, list_of, text_of
 from pairloom.sources.source import Intake, Source, View
 
 _LINK = re.compile(r"\[([^\[\]]*)\]\(\s*_?URL_\d+_?\s*\)")
@@ -60,7 +60,7 @@ def _answers(record: Any, is_kilt: bool) -> Iterator[tuple[float, str]]:
                 meta = output.get("meta")
                 yield _score(meta.get("score") if isinstance(meta, dict) else None), text
         return
-    answers = record.get("answers")
+    answers = field_of(record, "answers")
     if isinstance(answers, list):
         for answer in answers:
             text = text_of(answer, "text")

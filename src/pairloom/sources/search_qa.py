@@ -47,8 +47,9 @@ from pairloom.sources.source import Intake, Source, View
 from pairloom.sources.tokens import untokenize
 
 _ENDINGS = (".zip", ".txt", ".json")  # a packed corpus before what it was packed from
+_ENCRYPTED = 1  # the bit among a member's flags
 _SNIPPET = re.compile(r"<s>(.*?)</s>")
-_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError)
 
 
 def read_question(record: Any, file: InputFile, settings: SearchQaSection, intake: Intake) -> Iterator[Pair]:
@@ -105,6 +106,8 @@ def _members(archive: zipfile.ZipFile, split: str, path: Path) -> list[zipfile.Z
     members = [member for member in archive.infolist() if member.filename.endswith((".json", ".txt"))]
     if not members:
         raise InputError("has no .json and no .txt in it", path)
+    if any(member.flag_bits & _ENCRYPTED for member in members):
+        raise InputError("is encrypted; unpack it with its password first", path)
     names = {member: _told(member.filename) for member in members}
     if len(set().union(*map(splits_in, names.values()))) < 2:
         return members
