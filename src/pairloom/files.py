@@ -122,7 +122,8 @@ def json_fault(error: Exception, *, lines: bool = False) -> str:
 
 def _decompressed(stream: io.BufferedReader[Any], suffix: str) -> BinaryIO:
     match suffix:
-        case ".gz":
+        # A browser unpacks what a server sends as compressed, and leaves the name. JSON cannot be mistaken for gzip.
+        case ".gz" if stream.peek(1)[:1] not in (b"{", b"["):
             return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
         case ".bz2":
             return cast("BinaryIO", bz2.BZ2File(stream))

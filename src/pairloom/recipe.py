@@ -229,6 +229,56 @@ class GooAQSection(SourceSection):
     """Questions to Google."""
 
 
+class SplitSection(SourceSection):
+    """A source that is published in splits."""
+
+    split: str = Field(default="train", min_length=1)
+    """Of a folder, the files with this word in their names are read; a file given by its name always is."""
+
+
+class SquadSection(SplitSection):
+    """SQuAD."""
+
+
+class NaturalQuestionsSection(SplitSection):
+    """Natural Questions."""
+
+    paragraphs_only: bool = False
+    """Drop long answers that are a table or a list."""
+
+
+class TriviaQASection(SplitSection):
+    """TriviaQA."""
+
+    evidence: str | None = None
+    """The folder with ``wikipedia`` and ``web`` in it; by default it is looked for beside the questions."""
+    evidence_max_chars: int = Field(default=4096, ge=1)
+    """A longer document is cut after the last word that fits."""
+    max_evidence: int | None = Field(default=None, ge=1)
+    """So many documents of a question at most: pages of Wikipedia first, then of the web."""
+
+
+class MSMarcoSection(SplitSection):
+    """MS MARCO."""
+
+
+class Eli5Section(SplitSection):
+    """ELI5."""
+
+
+class SearchQASection(SplitSection):
+    """SearchQA."""
+
+    num_snippets: int = Field(default=5, ge=1)
+    """So many of a question's snippets are taken, the first that have a text."""
+    joined: bool = False
+    """Make one text of them, instead of a pair of each."""
+
+
+class YahooAnswersSection(SplitSection):
+    """Yahoo Answers."""
+
+
 class SourcesSection(Section):
     """What `pairloom prepare` keeps of each source. Not part of a training recipe: its result is in the shards."""
 
@@ -239,6 +289,13 @@ class SourcesSection(Section):
     quora: QuoraSection = QuoraSection()
     amazon_qa: AmazonQASection = Field(default=AmazonQASection(), alias="amazon-qa")
     gooaq: GooAQSection = GooAQSection()
+    squad: SquadSection = SquadSection()
+    natural_questions: NaturalQuestionsSection = Field(default=NaturalQuestionsSection(), alias="natural-questions")
+    trivia_qa: TriviaQASection = Field(default=TriviaQASection(), alias="trivia-qa")
+    ms_marco: MSMarcoSection = Field(default=MSMarcoSection(), alias="ms-marco")
+    eli5: Eli5Section = Eli5Section()
+    search_qa: SearchQASection = Field(default=SearchQASection(), alias="search-qa")
+    yahoo_answers: YahooAnswersSection = Field(default=YahooAnswersSection(), alias="yahoo-answers")
     python_docs: PythonDocsSection = Field(default=PythonDocsSection(), alias="python-docs")
     pair_files: PairFilesSection = Field(default=PairFilesSection(), alias="pair-files")
 

@@ -2,14 +2,21 @@
 
 from pairloom.sources import (
     amazon_qa,
+    eli5,
     gooaq,
+    ms_marco,
+    natural_questions,
     pair_files,
     paq,
     python_docs,
     quora,
     reddit,
+    search_qa,
+    squad,
     stackexchange,
+    trivia_qa,
     wikianswers,
+    yahoo_answers,
 )
 
 SOURCES = {
@@ -19,9 +26,16 @@ SOURCES = {
         reddit.SOURCE,
         wikianswers.SOURCE,
         paq.SOURCE,
-        quora.SOURCE,
-        amazon_qa.SOURCE,
+        ms_marco.SOURCE,
         gooaq.SOURCE,
+        amazon_qa.SOURCE,
+        yahoo_answers.SOURCE,
+        search_qa.SOURCE,
+        eli5.SOURCE,
+        quora.SOURCE,
+        natural_questions.SOURCE,
+        squad.SOURCE,
+        trivia_qa.SOURCE,
         python_docs.SOURCE,
         pair_files.SOURCE,
     )

@@ -14,6 +14,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -155,6 +156,13 @@ JSON_WHOLE = Format(_json_whole)
 
 
 def _json_items(piece: Piece, *, prefix: str) -> Numbered:
+    with json_document(piece) as (ijson, stream):
+        yield from enumerate(ijson.items(stream, prefix, use_float=True), start=1)
+
+
+@contextmanager
+def json_document(piece: Piece) -> Iterator[tuple[Any, BinaryIO]]:
+    """For streaming a JSON document: the module ijson, whose complaints become ours, and the bytes without their mark."""
     try:
         import ijson
     except ImportError:
@@ -163,7 +171,7 @@ def _json_items(piece: Piece, *, prefix: str) -> Numbered:
     if stream.peek(3)[:3] == b"\xef\xbb\xbf":
         stream.read(3)  # a byte-order mark is no JSON
     try:
-        yield from enumerate(ijson.items(stream, prefix, use_float=True), start=1)
+        yield ijson, cast("BinaryIO", stream)
     except ijson.IncompleteJSONError as error:
         raise InputError(
             f"not whole JSON ({_first_line(error)}); if the file is cut, fetch it again", piece.file.path
@@ -239,8 +247,10 @@ def places(header: list[str], columns: tuple[str, ...], path: Path, hint: str = 
     return [header.index(column) for column in columns]
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+def _first_line(error: Exception) -> str:
+    # yajl's words about bytes that are no text come as bytes themselves.
+    said = error.args[0].decode("utf-8", "replace") if error.args and isinstance(error.args[0], bytes) else str(error)
+    return (said.splitlines() or [type(error).__name__])[0][:120]
 
 
 def text_of(record: Any, key: str) -> str:
