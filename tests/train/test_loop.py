@@ -29,7 +29,8 @@ from pairloom.models.families import family_of
 from pairloom.models.read import read_model
 from pairloom.models.write import write_model
 from pairloom.network.encoder import EncoderNetwork
-from pairloom.pairs.mixture import Batch, Mixture
+from pairloom.pairs.dataset import Dataset, open_datasets
+from pairloom.pairs.mixture import Batch, Mixture, Part
 from pairloom.pairs.shards import Shards
 from pairloom.recipe import DataSection, Recipe
 from pairloom.train.learner import Learner
@@ -93,12 +94,12 @@ def test_triplets_are_trained_on(recipe_for: MakeRecipe, tmp_path: Path) -> None
     assert metrics(tmp_path / "model")[0]["loss"] > np.log(8), "16 candidates are harder than 8"
 
 
-def test_micro_batches_do_not_change_vectors_or_gradients(model_folder: Path) -> None:
+def test_micro_batches_do_not_change_vectors_or_gradients(model_folder: Path, tmp_path: Path) -> None:
     model = read_model(model_folder)
     pairs = make_pairs(16)
-    batch = Batch(
-        0, np.arange(16), ([pair[0] for pair in pairs], [pair[1] * (n % 3 + 1) for n, pair in enumerate(pairs)])
-    )
+    columns = ([pair[0] for pair in pairs], [pair[1] * (n % 3 + 1) for n, pair in enumerate(pairs)])
+    part = Part(Dataset("pairs", Shards(make_shards(tmp_path / "pairs", pairs))), np.arange(16))
+    batch = Batch(0, (part,), 0, 16, columns, {})
     section = DataSection.model_validate_json('{"datasets": [{"shards": "x"}]}')
     tokens = BatchTokenizer(model, section)(batch).tokens
     found = []
@@ -324,10 +325,11 @@ def test_steps_equal_plain_torch(
     decayed = [weight for name, weight in named.items() if not ("LayerNorm" in name or name.endswith("bias"))]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-6)
-    mixture = Mixture([Shards(recipe.data.datasets[0].shards)], [1.0], batch_size=8, seed=0)
+    mixture = Mixture(open_datasets(recipe.data.datasets), batch_size=8, seed=0)
+    tokenize = BatchTokenizer(model, recipe.data)
     for number, share in ((1, 1.0), (2, 2 / 3), (3, 1 / 3)):
-        batch = mixture.next_batch()
-        result = learner.step(batch, number)
+        batch = next(mixture)
+        result = learner.step(tokenize(batch), number)
         anchors, positives = (oracle(oracle.preprocess(column))["sentence_embedding"] for column in batch.columns)
         scores = torch.nn.functional.normalize(anchors) @ torch.nn.functional.normalize(positives).T * 20
         cross_entropy, targets = torch.nn.functional.cross_entropy, torch.arange(8)
