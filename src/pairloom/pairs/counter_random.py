@@ -70,4 +70,5 @@ def below(numbers: Numbers, limits: Numbers | np.uint64) -> Numbers:
     high, low = numbers >> _32, numbers & _LOW_32
     limit_high, limit_low = limits >> _32, limits & _LOW_32
     middle = high * limit_low + (low * limit_low >> _32)
-    return high * limit_high + (middle >> _32) + (low * limit_high + (middle & _LOW_32) >> _32)
+    result: Numbers = high * limit_high + (middle >> _32) + (low * limit_high + (middle & _LOW_32) >> _32)
+    return result

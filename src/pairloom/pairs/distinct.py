@@ -35,8 +35,8 @@ def fitting(hashes: Hashes, taken: Hashes) -> NDArray[np.bool_]:
         met = ordered[taken[np.minimum(places, len(taken) - 1)] == ordered]
     if not len(shared) and not len(met):
         return np.ones(len(hashes), dtype=np.bool_)
-    doubtful = np.isin(hashes, np.concatenate([shared, met])).any(axis=1)
-    let_in = ~doubtful
+    doubtful = np.asarray(np.isin(hashes, np.concatenate([shared, met])).any(axis=1))
+    let_in = np.logical_not(doubtful)
     seen = set(met.tolist())
     for row in np.flatnonzero(doubtful).tolist():
         texts = hashes[row].tolist()

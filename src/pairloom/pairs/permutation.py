@@ -76,7 +76,7 @@ class Permutation:
         return result.astype(np.int64)
 
     def _encipher(self, numbers: Numbers) -> Numbers:
-        digits = list(np.divmod(numbers, self._digits[1]))
+        digits: list[Numbers] = list(np.divmod(numbers, self._digits[1]))
         for number, key in enumerate(self._keys):
             which = number % 2
             modulus = self._digits[which]
@@ -85,7 +85,7 @@ class Permutation:
         return digits[0] * self._digits[1] + digits[1]
 
     def _decipher(self, numbers: Numbers) -> Numbers:
-        digits = list(np.divmod(numbers, self._digits[1]))
+        digits: list[Numbers] = list(np.divmod(numbers, self._digits[1]))
         for number, key in reversed(list(enumerate(self._keys))):
             which = number % 2
             modulus = self._digits[which]

@@ -151,9 +151,10 @@ def _cursor_state(cursor: Cursor) -> dict[str, Any]:
 
 def _cursor(dataset: Mapping[str, Any]) -> Cursor:
     position = _count(dataset.get("position", 0))
-    waiting = np.cumsum(np.array([_count(step) for step in dataset.get("waiting", [])], dtype=np.int64))
-    if len(waiting) and not (waiting[-1] < position and (np.diff(waiting) > 0).all()):
+    steps = [_count(step) for step in dataset.get("waiting", [])]
+    if steps and (sum(steps) >= position or 0 in steps[1:]):
         raise ValueError(f"rows of {dataset['name']} wait that have not been drawn")
+    waiting = np.cumsum(np.array(steps, dtype=np.int64))
     return Cursor(position, waiting, _count(dataset.get("left_out", 0)), bool(dataset.get("run_out")))
 
 

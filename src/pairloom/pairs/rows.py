@@ -8,7 +8,6 @@ no call into the library. Hashes are read without touching a page of text.
 from __future__ import annotations
 
 import mmap
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,8 +26,10 @@ try:
 except ImportError:
     raise MissingExtraError("reading and writing shards", "pyarrow", "data") from None
 
-if sys.platform == "linux":
+try:
     import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 RowNumbers = NDArray[np.int64]
 _WORD_BYTES = 8
@@ -125,8 +126,12 @@ class RowFiles:
                 with pa.memory_map(str(path)) as source:
                     reader = _open(source, layout, num_rows)
                     for number in range(reader.num_record_batches):
-                        yield self._to_rows(reader.get_batch(number))
-            except (pa.ArrowException, OSError) as error:
+                        batch = _get_batch(reader, number, layout, num_rows)
+                        batch.validate(full=True)  # Arrow trusts offsets, and would read wherever damaged ones lead
+                        texts = tuple(batch.column(column).to_pylist() for column in layout.columns)
+                        hashes = [batch.column(column).to_numpy() for column in layout.hash_columns]
+                        yield Rows(texts, np.stack(hashes, axis=1))
+            except (pa.ArrowException, OSError, ValueError) as error:
                 raise _damaged(path, error) from None
 
     def __iter__(self) -> Iterator[Pair]:
@@ -151,14 +156,6 @@ class RowFiles:
             num_rows = min(self.layout.rows_per_file, len(self) - number * self.layout.rows_per_file)
             self._files[number] = _MappedFile(path, self.layout, num_rows, reads_ahead=self._reads_ahead)
         return self._files[number]
-
-    def _to_rows(self, table: Any) -> Rows:
-        try:
-            texts = tuple(table.column(column).to_pylist() for column in self.layout.columns)
-        except (UnicodeDecodeError, SystemError) as error:
-            raise ArtifactError(f"{self.folder}: holds bytes that are no text ({error}); make it again") from None
-        hashes = [table.column(column).to_numpy() for column in self.layout.hash_columns]
-        return Rows(texts, np.stack(hashes, axis=1))
 
 
 class _MappedFile:
@@ -187,7 +184,8 @@ class _MappedFile:
         buffers, places = self._find(rows)
         words = buffers[:, _HASHES] + places
         self._expect(words * _WORD_BYTES, words * _WORD_BYTES + _WORD_BYTES)
-        return self._words[words]
+        hashes: NDArray[np.uint64] = self._words[words]
+        return hashes
 
     def texts(self, rows: RowNumbers) -> tuple[list[str], ...]:
         """The texts of each column."""
@@ -222,7 +220,7 @@ class _MappedFile:
 
         Telling takes longer than reading what is in memory already, so some places are tried first.
         """
-        if self._reads_ahead or not hasattr(mmap, "MADV_WILLNEED") or begins.size <= _PROBES:
+        if self._reads_ahead or resource is None or not hasattr(mmap, "MADV_WILLNEED") or begins.size <= _PROBES:
             return
         begins, ends = begins.ravel(), ends.ravel()
         before = _waits_for_disk()
@@ -234,20 +232,16 @@ class _MappedFile:
                 self._map.madvise(mmap.MADV_WILLNEED, page, length)
 
     def _find_buffers(self, number: int) -> RowNumbers:
-        size = self._layout.rows_per_batch
-        num_rows = min(size, self._num_rows - number * size)
         try:
-            batch = self._reader.get_batch(number)
-        except (pa.ArrowException, OSError) as error:
+            batch = _get_batch(self._reader, number, self._layout, self._num_rows)
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise _damaged(self._path, error) from None
-        if batch.num_rows != num_rows:
-            raise _damaged(self._path, f"record batch {number} has {batch.num_rows:,} rows instead of {num_rows:,}")
         found = np.zeros((4, len(self._layout.columns)), dtype=np.int64)
         for column, (text, text_hash) in enumerate(zip(self._layout.columns, self._layout.hash_columns, strict=True)):
             _, offsets, content = batch.column(text).buffers()
             _, hashes = batch.column(text_hash).buffers()
-            found[_OFFSETS, column] = self._word(offsets, num_rows + 1)
-            found[_HASHES, column] = self._word(hashes, num_rows)
+            found[_OFFSETS, column] = self._word(offsets, batch.num_rows + 1)
+            found[_HASHES, column] = self._word(hashes, batch.num_rows)
             if content is not None and content.size:
                 found[_TEXT, column], found[_TEXT_BYTES, column] = self._place(content), content.size
         return found
@@ -271,9 +265,7 @@ class _MappedFile:
 
 def _waits_for_disk() -> int:
     """How often this thread has waited for a page to be read."""
-    if sys.platform == "linux":
-        return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
-    return 0
+    return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_majflt
 
 
 def _open(source: Any, layout: Layout, num_rows: int) -> Any:
@@ -283,6 +275,14 @@ def _open(source: Any, layout: Layout, num_rows: int) -> Any:
     if reader.num_record_batches != -(-num_rows // layout.rows_per_batch):
         raise pa.ArrowInvalid(f"{reader.num_record_batches} record batches do not hold {num_rows:,} rows")
     return reader
+
+
+def _get_batch(reader: Any, number: int, layout: Layout, num_rows: int) -> Any:
+    expected = min(layout.rows_per_batch, num_rows - number * layout.rows_per_batch)
+    batch = reader.get_batch(number)
+    if batch.num_rows != expected:
+        raise pa.ArrowInvalid(f"record batch {number} has {batch.num_rows:,} rows instead of {expected:,}")
+    return batch
 
 
 def _damaged(path: Path, what: object) -> ArtifactError:

@@ -292,7 +292,7 @@ class _Run:
 
 def _mixture(recipe: Recipe) -> Mixture:
     section, steps = recipe.data, recipe.train.steps
-    blocks = section.block_shuffle and BlockShuffle(**section.block_shuffle.model_dump())
+    blocks = None if section.block_shuffle is None else BlockShuffle(**section.block_shuffle.model_dump())
     mixture = Mixture(
         open_datasets(section.datasets, reads_ahead=blocks is not None),
         batch_size=recipe.train.batch_size,
