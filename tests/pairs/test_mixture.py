@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pairloom.errors import ArtifactError, InputError, UsageError
+from pairloom.pairs.batch import Batch
 from pairloom.pairs.dataset import Dataset, open_datasets
-from pairloom.pairs.mixture import Batch, Mixture
+from pairloom.pairs.mixture import Mixture
 from pairloom.pairs.order import BlockShuffle, RowOrder
 from pairloom.pairs.shards import Shards
 from pairloom.recipe import DatasetSection
@@ -356,6 +357,13 @@ def test_datasets_that_cannot_fill_a_batch_fail_at_the_start(
 ) -> None:
     with pytest.raises(InputError, match=expected):
         Mixture([Dataset("large", different(100)), dataset], batch_size=10, seed=0, **options)  # type: ignore[arg-type]
+
+
+def test_a_part_grows_when_others_run_out() -> None:
+    small = Dataset("small", different(7))
+    with pytest.raises(InputError, match="small: has 7 pairs, too few for a batch of 14"):
+        Mixture([small, Dataset("b", different(9), max_epochs=1)], batch_size=14, seed=0, datasets_per_batch=2)
+    Mixture([small, Dataset("b", different(9))], batch_size=14, seed=0, datasets_per_batch=2)
 
 
 def test_a_part_may_be_smaller_than_a_batch() -> None:

@@ -10,8 +10,9 @@ from itertools import islice
 import pytest
 
 from pairloom.errors import InputError
+from pairloom.pairs.batch import Batch
 from pairloom.pairs.dataset import Dataset
-from pairloom.pairs.mixture import Batch, Mixture
+from pairloom.pairs.mixture import Mixture
 from pairloom.pairs.prefetch import Prefetch
 from tests.pairs.fakes import FakeRows, different
 

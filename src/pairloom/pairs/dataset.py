@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,12 +113,25 @@ def open_datasets(sections: Sequence[DatasetSection], *, reads_ahead: bool = Fal
     datasets = []
     for section in sections:
         shards = Shards(section.shards, reads_ahead=reads_ahead)
-        options: dict[str, Any] = section.model_dump(exclude={"shards", "name"})
         counted = shards.facts.get("num_distinct")
         distinct = {
             column: number
             for column, number in (counted.items() if isinstance(counted, dict) else ())
             if isinstance(number, int) and column in shards.columns
         }
-        datasets.append(Dataset(name=section.dataset_name, rows=shards, num_distinct=distinct, **options))
+        datasets.append(
+            Dataset(
+                name=section.dataset_name,
+                rows=shards,
+                weight=section.weight,
+                batch_size=section.batch_size,
+                max_epochs=section.max_epochs,
+                swap=section.swap,
+                anchor_prompt=section.anchor_prompt,
+                positive_prompt=section.positive_prompt,
+                anchor_max_tokens=section.anchor_max_tokens,
+                positive_max_tokens=section.positive_max_tokens,
+                num_distinct=distinct,
+            )
+        )
     return datasets

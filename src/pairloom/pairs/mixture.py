@@ -7,14 +7,13 @@ the epoch (`pairloom.pairs.order`). What a mixture remembers is a position for e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pairloom.errors import InputError, UsageError
+from pairloom.pairs.batch import Batch, Part, own_parts
 from pairloom.pairs.dataset import Dataset
 from pairloom.pairs.distinct import Hashes
 from pairloom.pairs.draws import Drawn, Draws, part_sizes
@@ -27,68 +26,6 @@ from pairloom.pairs.place import Cursor, Identity, Place, restored
 _MAX_WAITING_BATCHES = 4
 # Of a dataset's fingerprint in the state: 64 bits tell any two versions apart and keep the state small.
 _FINGERPRINT_CHARS = 16
-
-
-@dataclass(frozen=True)
-class Part:
-    """The rows that a dataset gives to a batch.
-
-    Args:
-        dataset: Which.
-        rows: int64: row numbers in it, in the order in which they were drawn.
-    """
-
-    dataset: Dataset
-    rows: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The pairs of one optimizer step; all pairs, or all triplets.
-
-    Args:
-        step: From 0.
-        parts: The rows of the whole batch, over all ranks.
-        begin: The rank's own pairs begin here, counted through all parts,
-        end: and end before here.
-        columns: The texts of the rank's own pairs: anchors, positives and, for triplets, negatives.
-        cursors: How far the step's datasets have been read after it, by their number in the mixture.
-    """
-
-    step: int
-    parts: tuple[Part, ...]
-    begin: int
-    end: int
-    columns: tuple[list[str], ...]
-    cursors: dict[int, Cursor]
-
-    @property
-    def num_pairs(self) -> int:
-        """Of the whole batch."""
-        return sum(len(part.rows) for part in self.parts)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the datasets."""
-        return tuple(part.dataset.name for part in self.parts)
-
-    def own_parts(self) -> Iterator[tuple[Part, slice]]:
-        """What of each part is the rank's own: the rows, and where their texts stand in ``columns``."""
-        yield from own_parts(self.parts, self.begin, self.end)
-
-
-def own_parts(parts: Sequence[Part], begin: int, end: int) -> Iterator[tuple[Part, slice]]:
-    """Cuts a span, counted through all parts, out of them; parts that have nothing of it are passed over.
-
-    Yields:
-        A part with the rows that lie in the span, and their places in it.
-    """
-    before = 0
-    for part in parts:
-        first, last = max(begin - before, 0), min(end - before, len(part.rows))
-        if first < last:
-            yield Part(part.dataset, part.rows[first:last]), slice(before + first - begin, before + last - begin)
-        before += len(part.rows)
 
 
 class Mixture:
@@ -244,8 +181,7 @@ class Mixture:
         if twice := [name for name in names if names.count(name) > 1]:
             raise UsageError(f"two datasets are called {twice[0]}; give one of them another name")
         for dataset, size in zip(self.datasets, self._batch_sizes.tolist(), strict=True):
-            alike = sum(len(one.rows.columns) == len(dataset.rows.columns) for one in self.datasets)
-            part = -(-size // min(self._most_per_batch, alike))
+            part = -(-size // self._fewest_beside(dataset))
             hint = "lower its batch size or leave the dataset out"
             if len(dataset) < part:
                 what = "a batch of" if part == size else "its part of a batch,"
@@ -259,6 +195,14 @@ class Mixture:
                     )
             if size < self._world_size:
                 raise UsageError(f"{dataset.name}: a batch of {size:,} cannot be shared by {self._world_size:,} ranks")
+
+    def _fewest_beside(self, dataset: Dataset) -> int:
+        """How many datasets share a batch with this one, itself included, when all that can run out have done so."""
+        endless = sum(
+            one is not dataset and one.max_epochs is None and len(one.rows.columns) == len(dataset.rows.columns)
+            for one in self.datasets
+        )
+        return min(self._most_per_batch, endless + 1)
 
     def _draw(self, wanted: list[tuple[int, int]]) -> tuple[tuple[Part, ...], dict[int, Cursor]]:
         """Draws a batch.

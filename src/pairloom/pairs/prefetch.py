@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pairloom.pairs.mixture import Batch, Mixture
+from pairloom.pairs.batch import Batch
+from pairloom.pairs.mixture import Mixture
 from pairloom.pairs.place import Place
 
 Prepared = TypeVar("Prepared")
-PreparedTo = TypeVar("PreparedTo", covariant=True)
-
-
-class Prepare(Protocol[PreparedTo]):
-    """What is done to a batch ahead of time, such as tokenizing it."""
-
-    def __call__(self, batch: Batch, /) -> PreparedTo: ...
 
 
 class Prefetch(Generic[Prepared]):
@@ -27,11 +22,11 @@ class Prefetch(Generic[Prepared]):
 
     Args:
         mixture: What to draw from; nobody else may, until this is closed.
-        prepare: Called with each batch, in the thread.
+        prepare: Called with each batch, in the thread; it may tokenize it, for example.
         depth: How many batches may be ready at a time; with 0 there is no thread, and each is made when it is asked for.
     """
 
-    def __init__(self, mixture: Mixture, prepare: Prepare[Prepared], *, depth: int) -> None:
+    def __init__(self, mixture: Mixture, prepare: Callable[[Batch], Prepared], *, depth: int) -> None:
         self._mixture, self._prepare, self._depth = mixture, prepare, depth
         self._place = mixture.place
         self._ready: SimpleQueue[tuple[Batch, Prepared] | BaseException] = SimpleQueue()

@@ -17,22 +17,21 @@ import torch
 from pairloom.artifacts import new_artifact, only_one, refuse_occupied, resolved
 from pairloom.encode.encoder import Encoder
 from pairloom.encode.torch_engine import TorchEngine, pick_device
-from pairloom.errors import RecipeError, TrainingError
+from pairloom.errors import TrainingError
 from pairloom.evaluate.evaluation import Evaluation, evaluate
 from pairloom.evaluate.report import to_json
 from pairloom.evaluate.tasks import read_task
 from pairloom.models.model import Model
 from pairloom.models.read import read_model
 from pairloom.models.write import write_model
-from pairloom.pairs.dataset import open_datasets
-from pairloom.pairs.mixture import Batch, Mixture
-from pairloom.pairs.order import BlockShuffle
+from pairloom.pairs.batch import Batch
 from pairloom.pairs.prefetch import Prefetch
 from pairloom.progress import Meter, meter
 from pairloom.recipe import Recipe
 from pairloom.train.base import start_model
 from pairloom.train.card import write_card
 from pairloom.train.checkpoint import checkpoints, latest_checkpoint, restore_optimizer, save_checkpoint
+from pairloom.train.data import start_mixture
 from pairloom.train.interrupt import StopRequest, stop_request
 from pairloom.train.learner import Learner, StepResult
 from pairloom.train.metrics import MetricsLog
@@ -106,7 +105,7 @@ class _Run:
     def __init__(self, recipe: Recipe, out: Path, *, device: str | None) -> None:
         self.recipe, self.out, self.folder = recipe, out, run_folder(out)
         self.metrics = MetricsLog(self.folder / "metrics.jsonl")
-        self.mixture = _mixture(recipe)
+        self.mixture = start_mixture(recipe)
         self.place = self.mixture.place  # of the last checkpoint
         self.tasks = [read_task(path) for path in recipe.evaluate.tasks]
         self.device = pick_device(device)
@@ -288,24 +287,6 @@ class _Run:
                 (draft.path / "metrics.jsonl").write_bytes(self.metrics.path.read_bytes())
             draft.facts.update(facts)
         return facts
-
-
-def _mixture(recipe: Recipe) -> Mixture:
-    section, steps = recipe.data, recipe.train.steps
-    blocks = None if section.block_shuffle is None else BlockShuffle(**section.block_shuffle.model_dump())
-    mixture = Mixture(
-        open_datasets(section.datasets, reads_ahead=blocks is not None),
-        batch_size=recipe.train.batch_size,
-        seed=recipe.train.seed,
-        datasets_per_batch=section.datasets_per_batch,
-        block_shuffle=blocks,
-    )
-    if all(dataset.max_epochs for dataset in section.datasets) and (most := mixture.count(steps).steps) < steps:
-        raise RecipeError(
-            f"train.steps = {steps}: there are pairs for only {most:,} steps, because every dataset has max_epochs; lower "
-            "train.steps or allow more epochs"
-        )
-    return mixture
 
 
 def _first(rows: list[int]) -> str:

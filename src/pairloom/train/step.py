@@ -15,7 +15,7 @@ from pairloom.encode.torch_engine import autocast, to_device
 from pairloom.models.model import Model
 from pairloom.models.tokenizer import Tokenizer, Tokens
 from pairloom.network.encoder import EncoderNetwork
-from pairloom.pairs.mixture import Batch
+from pairloom.pairs.batch import Batch
 from pairloom.recipe import DataSection, LossSection, Precision, Similarity
 from pairloom.train.losses import in_batch_negatives_loss, symmetric_in_batch_negatives_loss
 
