@@ -130,6 +130,22 @@ def test_another_mixture_is_refused_or_continued_aloud(
     drawn(second, 10)
 
 
+def test_a_limit_may_be_raised_and_lowered() -> None:
+    def limited(max_epochs: int) -> Mixture:
+        return mixture([Dataset("a", different(12), max_epochs=max_epochs), Dataset("b", different(12, first=500))])
+
+    first = limited(2)
+    drawn(first, 40)
+    assert first.place.cursors[0].run_out
+    more = limited(9)
+    more.restore(first.state(), allow_changes=True)
+    assert ("a",) in [names for _, names in drawn(more, 10)]
+    fewer = limited(1)
+    fewer.restore(more.state(), allow_changes=True)
+    assert {names for _, names in drawn(fewer, 40)} == {("b",)}
+    assert fewer.place.cursors[0].run_out
+
+
 def test_an_equal_mixture_goes_on_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
     first, second = mixture(), mixture()
     drawn(first, 3)

@@ -78,11 +78,11 @@ def fill(stream: Stream, cursor: Cursor, *, size: int, taken: Hashes) -> Filled:
     end = min(whole_epoch, most, whole_epoch if stream.end is None else stream.end)
     at_once = part.missing
     while part.missing:
-        if position == end:
+        if position >= end:  # above, if the limit was lowered since
             if end in (whole_epoch, most):
                 raise _too_few_texts(stream.dataset, size, looked_at=end - begin, found=size - part.missing)
             left_out = part.num_left_out + len(part.waiting) + sum(map(len, part.rows))
-            return Filled(part.rows[0][:0], taken, Cursor(end, num_left_out=left_out, run_out=True))
+            return Filled(part.rows[0][:0], taken, Cursor(position, num_left_out=left_out, run_out=True))
         fresh = np.arange(position, min(position + at_once, end), dtype=np.int64)
         position += part.go_through(fresh)
         # A collision or two need a few rows more; where there are many, fewer and larger rounds are quicker.

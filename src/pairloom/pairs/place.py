@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -135,6 +135,8 @@ def restored(state: Any, identity: Identity, *, allow_changes: bool) -> Place:
             "present epoch may come twice or not at all",
             "; ".join(changes),
         )
+        # Whether a dataset has run out is found out anew: its limit may have been raised.
+        cursors = {name: replace(cursor, run_out=False) for name, cursor in cursors.items()}
     return Place(identity, step, [cursors.get(name, Cursor()) for name in identity.datasets])
 
 

@@ -222,7 +222,8 @@ class _MappedFile:
         """
         if self._reads_ahead or resource is None or not hasattr(mmap, "MADV_WILLNEED") or begins.size <= _PROBES:
             return
-        begins, ends = begins.ravel(), ends.ravel()
+        # The empty text at the end of a damaged file would begin behind it.
+        begins, ends = np.minimum(begins.ravel(), len(self._map) - 1), ends.ravel()
         before = _waits_for_disk()
         self._bytes[begins[:: begins.size // _PROBES]].max()
         if _waits_for_disk() > before:
@@ -286,4 +287,6 @@ def _get_batch(reader: Any, number: int, layout: Layout, num_rows: int) -> Any:
 
 
 def _damaged(path: Path, what: object) -> ArtifactError:
+    if isinstance(what, OSError) and what.errno is not None:
+        return ArtifactError(f"{path}: cannot be read ({what.strerror})")
     return ArtifactError(f"{path}: damaged ({what}); make {path.parent} again")
