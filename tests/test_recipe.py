@@ -64,6 +64,11 @@ def test_overrides(file: Path) -> None:
     assert recipe.train.learning_rate == 1e-4
 
 
+def test_datasets_are_called_as_their_folders_or_otherwise(file: Path) -> None:
+    recipe = load_recipe(file, ['data.datasets=[{shards="a/pairs"},{shards="b/pairs",name="other"},{shards="."}]'])
+    assert [dataset.dataset_name for dataset in recipe.data.datasets] == ["pairs", "other", "."]
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
@@ -82,6 +87,18 @@ def test_overrides(file: Path) -> None:
         ("model.pooling=attention", "model.pooling"),
         ("data.datasets=[]", "data.datasets"),
         ("data.datasets.0.weight=-1", "data.datasets.0.weight = -1"),
+        ("data.datasets.0.weight=0", "data.datasets.0.weight = 0"),
+        ("data.datasets.0.weight=nan", "data.datasets.0.weight = NaN"),
+        ("data.datasets.0.weight=inf", "data.datasets.0.weight = Infinity"),
+        ("data.datasets.0.max_epochs=0", "data.datasets.0.max_epochs = 0"),
+        ("data.datasets.0.batch_size=1", "data.datasets.0.batch_size = 1"),
+        ('data.datasets.0.name=""', 'data.datasets.0.name = ""'),
+        ("data.datasets_per_batch=0", "data.datasets_per_batch = 0"),
+        ("data.block_shuffle.rows_per_block=0", "data.block_shuffle.rows_per_block = 0"),
+        (
+            'data.datasets=[{shards="a/pairs"},{shards="b/pairs"}]',
+            "data: two datasets are called pairs; give one of them another name with data.datasets.N.name",
+        ),
         ("data.datasets.7.weight=1", "--set data.datasets.7.weight=1: the recipe has no place data.datasets.7.weight"),
         ("train.warmup_steps=1000", "train: warmup_steps is 1000, but must be less than steps, 1000"),
         ("train.steps", "--set train.steps: write section.key=value"),

@@ -21,13 +21,20 @@ def start_model(recipe: Recipe) -> Model:
     section = recipe.model
     model = load_model(section.base)
     limit = model.architecture.max_tokens
-    for key, value in (
-        ("model.max_tokens", section.max_tokens),
-        ("data.anchor_max_tokens", recipe.data.anchor_max_tokens),
-        ("data.positive_max_tokens", recipe.data.positive_max_tokens),
-    ):
+    limits = [("model.max_tokens", section.max_tokens)]
+    for key in ("anchor_max_tokens", "positive_max_tokens"):
+        limits.append((f"data.{key}", getattr(recipe.data, key)))
+        for number, dataset in enumerate(recipe.data.datasets):
+            limits.append((f"data.datasets.{number}.{key}", getattr(dataset, key)))
+    for key, value in limits:
         if value is not None and value > limit:
             raise RecipeError(f"{key} = {value}: {section.base} has only {limit} positions")
+    if not model.pooling.include_prompt and any(
+        one.anchor_prompt or one.positive_prompt for one in recipe.data.datasets
+    ):
+        raise RecipeError(
+            f"data.datasets has prompts, but {section.base} leaves prompts out of its pooling, which is not supported in training"
+        )
     pooling = model.pooling
     if section.pooling is not None:
         pooling = Pooling((section.pooling,), model.pooling.include_prompt)

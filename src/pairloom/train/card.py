@@ -29,7 +29,7 @@ def write_card(name: str, model: Model, facts: dict[str, Any], records: list[dic
     recipe = facts["recipe"]
     train, loss = recipe["train"], recipe["loss"]
     steps = [record for record in records if "loss" in record]
-    pairs = train["batch_size"] * facts["steps"]
+    pairs = sum(data["pairs_drawn"] for data in facts["data"])
     span = max(1, min(10, len(steps) // 2))
     return f"""---
 library_name: sentence-transformers
@@ -76,11 +76,11 @@ vectors = model.encode(["a text", "another text"])
 
 ## Training
 
-| Dataset | Pairs | Weight |
-| --- | ---: | ---: |
+| Dataset | Pairs | Weight | Pairs drawn |
+| --- | ---: | ---: | ---: |
 {_dataset_rows(facts)}
 
-{facts["steps"]:,} steps of {train["batch_size"]:,} pairs ({pairs:,} pairs drawn, each batch from one dataset, no text
+{facts["steps"]:,} steps of {train["batch_size"]:,} pairs ({pairs:,} pairs drawn, each batch from {_datasets_per_batch(recipe)}, no text
 twice in a batch). In-batch negatives ({"both ways for pairs" if loss["symmetric"] else "one way"}), scale
 {loss["scale"]:g}. AdamW, learning rate {train["learning_rate"]:g} after {train["warmup_steps"]:,} steps of linear warm-up, then
 linear decay; betas {train["betas"][0]:g} and {train["betas"][1]:g}, epsilon {train["epsilon"]:g}, weight decay {train["weight_decay"]:g};
@@ -103,9 +103,14 @@ def _score_function(model: Model) -> str:
     return "cosine similarity, or dot product, which is equal here" if model.normalized else "cosine similarity"
 
 
+def _datasets_per_batch(recipe: dict[str, Any]) -> str:
+    number = min(recipe["data"]["datasets_per_batch"], len(recipe["data"]["datasets"]))
+    return "one dataset" if number == 1 else f"up to {number} datasets"
+
+
 def _dataset_rows(facts: dict[str, Any]) -> str:
     return "\n".join(
-        f"| {data['shards']} | {data['pairs']:,} | {section['weight']:g} |"
+        f"| {data['name']} | {data['pairs']:,} | {section['weight']:g} | {data['pairs_drawn']:,} |"
         for data, section in zip(facts["data"], facts["recipe"]["data"]["datasets"], strict=True)
     )
 

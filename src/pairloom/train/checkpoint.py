@@ -22,7 +22,7 @@ from pairloom.models.write import write_model
 logger = logging.getLogger("pairloom")
 
 # What may differ between a run and its continuation: it changes what is written and shown, not what is learnt.
-_FREE_TRAIN_SETTINGS = ("checkpoint_every_steps", "keep_checkpoints")
+_FREE_SETTINGS = ("train.checkpoint_every_steps", "train.keep_checkpoints", "data.prefetch_batches")
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _refuse_other_run(path: Path, facts: dict[str, Any], origin: dict[str, Any])
     for section in ("model", "data", "loss", "train"):
         for key, value in recipe[section].items():
             before = facts["recipe"][section].get(key)
-            if before != value and not (section == "train" and key in _FREE_TRAIN_SETTINGS):
+            if before != value and f"{section}.{key}" not in _FREE_SETTINGS:
                 raise TrainingError(
                     f"{path}: was made with {section}.{key} = {json.dumps(before)}, the recipe says "
                     f"{json.dumps(value)}; resume with the same recipe, or start anew with another --out"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +9,9 @@ import torch
 from pairloom.errors import TrainingError
 from pairloom.models.model import Model
 from pairloom.network.encoder import EncoderNetwork
-from pairloom.pairs.mixture import Batch
 from pairloom.recipe import Recipe, Similarity
 from pairloom.train.schedule import linear_warmup_then_decay
-from pairloom.train.step import BatchTokenizer, batch_loss, embed
+from pairloom.train.step import BatchTokens, batch_loss, embed
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,6 @@ class StepResult:
         num_pairs: Of the batch.
         num_tokens: Of its texts.
         num_computed_tokens: The same with padding.
-        seconds: Wall time.
     """
 
     loss: float
@@ -36,7 +33,6 @@ class StepResult:
     num_pairs: int
     num_tokens: int
     num_computed_tokens: int
-    seconds: float
 
 
 class Learner:
@@ -52,7 +48,6 @@ class Learner:
     def __init__(self, model: Model, recipe: Recipe, *, similarity: Similarity, device: torch.device) -> None:
         section = recipe.train
         self._recipe, self._similarity, self._device = recipe, similarity, device
-        self._tokenize = BatchTokenizer(model, recipe.data)
         self.network = EncoderNetwork(model).to(device).train()
         matrices = [weight for weight in self.network.parameters() if weight.ndim > 1]
         vectors = [weight for weight in self.network.parameters() if weight.ndim <= 1]  # biases and layer norms
@@ -63,19 +58,17 @@ class Learner:
             eps=section.epsilon,
         )
 
-    def step(self, batch: Batch, number: int) -> StepResult:
+    def step(self, tokens: BatchTokens, number: int) -> StepResult:
         """Learns from a batch.
 
         Args:
-            batch: The pairs.
+            tokens: Its texts.
             number: Of the step, from 1: it sets the learning rate and, with the seed, the dropout.
 
         Raises:
             TrainingError: The loss or the gradient is not finite; the weights are as they were.
         """
         section = self._recipe.train
-        start = time.monotonic()
-        tokens = self._tokenize(batch)
         # Dropout is a function of seed and step, so a resumed run draws what the unbroken one would have drawn.
         torch.manual_seed(section.seed * 1_000_003 + number)
         vectors, num_computed_tokens = embed(
@@ -102,7 +95,6 @@ class Learner:
             num_pairs=tokens.num_pairs,
             num_tokens=int(tokens.tokens.lengths.sum()),
             num_computed_tokens=num_computed_tokens,
-            seconds=time.monotonic() - start,
         )
 
     def check_weights(self) -> None:

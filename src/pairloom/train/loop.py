@@ -7,6 +7,7 @@ a line an evaluation) and the last checkpoints.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,18 @@ from pairloom.evaluate.tasks import read_task
 from pairloom.models.model import Model
 from pairloom.models.read import read_model
 from pairloom.models.write import write_model
-from pairloom.pairs.mixture import Batch, Mixture
-from pairloom.pairs.shards import Shards
+from pairloom.pairs.batch import Batch
+from pairloom.pairs.prefetch import Prefetch
 from pairloom.progress import Meter, meter
 from pairloom.recipe import Recipe
 from pairloom.train.base import start_model
 from pairloom.train.card import write_card
 from pairloom.train.checkpoint import checkpoints, latest_checkpoint, restore_optimizer, save_checkpoint
+from pairloom.train.data import start_mixture
 from pairloom.train.interrupt import StopRequest, stop_request
 from pairloom.train.learner import Learner, StepResult
 from pairloom.train.metrics import MetricsLog
+from pairloom.train.step import BatchTokenizer, BatchTokens
 
 logger = logging.getLogger("pairloom")
 
@@ -102,20 +105,15 @@ class _Run:
     def __init__(self, recipe: Recipe, out: Path, *, device: str | None) -> None:
         self.recipe, self.out, self.folder = recipe, out, run_folder(out)
         self.metrics = MetricsLog(self.folder / "metrics.jsonl")
-        self.datasets = [Shards(dataset.shards) for dataset in recipe.data.datasets]
+        self.mixture = start_mixture(recipe)
+        self.place = self.mixture.place  # of the last checkpoint
         self.tasks = [read_task(path) for path in recipe.evaluate.tasks]
-        self.mixture = Mixture(
-            self.datasets,
-            [dataset.weight for dataset in recipe.data.datasets],
-            batch_size=recipe.train.batch_size,
-            seed=recipe.train.seed,
-        )
         self.device = pick_device(device)
         self.base = start_model(recipe)
         # What a continuation must have in common with the run.
         self.origin: dict[str, Any] = {
             "recipe": recipe.model_dump(mode="json"),
-            "data": [dataset.fingerprint for dataset in self.datasets],
+            "data": [dataset.rows.fingerprint for dataset in self.mixture.datasets],
             "base": self.base.fingerprint,
         }
         self.step = 0
@@ -133,6 +131,7 @@ class _Run:
         self._build(read_model(checkpoint.path / "model"))
         restore_optimizer(self.learner.optimizer, checkpoint.path)
         self.mixture.restore(checkpoint.mixture)
+        self.place = self.mixture.place
         self.step = checkpoint.step
         self.metrics.go_back_to(self.step, steps=self.recipe.train.steps)
         logger.info("resuming after step %d", self.step)
@@ -143,11 +142,16 @@ class _Run:
     def go(self, stop: StopRequest, *, show_progress: bool) -> TrainingResult:
         before = self._evaluate_base(show_progress=show_progress)
         steps = self.recipe.train.steps
-        with meter("training", total=steps - self.step, unit="steps", show=show_progress) as progress:
+        tokenize = BatchTokenizer(self.base, self.recipe.data)
+        with (
+            meter("training", total=steps - self.step, unit="steps", show=show_progress) as progress,
+            Prefetch(self.mixture, tokenize, depth=self.recipe.data.prefetch_batches) as batches,
+        ):
             while self.step < steps:
                 stop.patient = True
-                self._one_step(progress)
+                self._one_step(batches, progress)
                 if self.step == steps or stop.requested or self.step % self.recipe.train.checkpoint_every_steps == 0:
+                    self.place = batches.place
                     self._save()
                 stop.patient = False
                 if stop.requested:
@@ -167,31 +171,38 @@ class _Run:
             f"stopped; step {step:,} of {self.recipe.train.steps:,} is saved: run the same command with --resume to go on"
         )
 
-    def _one_step(self, progress: Meter) -> None:
-        batch = self.mixture.next_batch()
+    def _one_step(self, batches: Prefetch[BatchTokens], progress: Meter) -> None:
+        start = time.monotonic()
+        try:
+            batch, tokens = next(batches)
+        except StopIteration:
+            raise TrainingError(
+                f"step {self.step + 1:,}: every dataset has reached its max_epochs; start anew with another --out and "
+                "lower train.steps, or allow more epochs"
+            ) from None
         self.step += 1
         try:
-            result = self.learner.step(batch, self.step)
+            result = self.learner.step(tokens, self.step)
         except TrainingError as error:
             raise self._diverged(str(error), batch) from None
+        seconds = time.monotonic() - start
         self.metrics.append(
             step=self.step,
             loss=round(result.loss, 6),
             learning_rate=result.learning_rate,
             gradient_norm=round(result.gradient_norm, 6),
-            dataset=str(self.datasets[batch.dataset].path),
-            pairs_per_s=round(result.num_pairs / result.seconds, 2),
-            tokens_per_s=round(result.num_tokens / result.seconds, 1),
+            dataset=" + ".join(batch.names),
+            pairs_per_s=round(result.num_pairs / seconds, 2),
+            tokens_per_s=round(result.num_tokens / seconds, 1),
             padding=round(1 - result.num_tokens / result.num_computed_tokens, 4),
         )
-        progress.advance(1, _note(result))
+        progress.advance(1, _note(result, seconds))
 
     def _diverged(self, what: str, batch: Batch) -> TrainingError:
-        rows = ", ".join(str(row) for row in batch.rows[:8].tolist()) + (", …" if len(batch.rows) > 8 else "")
+        rows = " and ".join(f"{part.dataset.name}, rows {_first(part.rows.tolist())}" for part in batch.parts)
         return TrainingError(
-            f"step {self.step:,}: {what}; the batch came from {self.datasets[batch.dataset].path}, rows {rows}. Earlier "
-            "checkpoints are untouched; start anew with another --out and a lower train.learning_rate, or with "
-            'train.precision="float32"'
+            f"step {self.step:,}: {what}; the batch came from {rows}. Earlier checkpoints are untouched; start anew with "
+            'another --out and a lower train.learning_rate, or with train.precision="float32"'
         )
 
     def _model(self) -> Model:
@@ -210,7 +221,7 @@ class _Run:
             step=self.step,
             model=self._model(),
             optimizer=self.learner.optimizer,
-            mixture=self.mixture.state(),
+            mixture=self.place.state(),
             origin=self.origin,
             keep=self.recipe.train.keep_checkpoints,
         )
@@ -251,11 +262,19 @@ class _Run:
             "recipe": self.origin["recipe"],
             "base": {"name": self.recipe.model.base, "fingerprint": self.origin["base"]},
             "data": [
-                {"shards": str(dataset.path), "pairs": len(dataset), "fingerprint": dataset.fingerprint}
-                for dataset in self.datasets
+                {
+                    "name": dataset.name,
+                    "shards": str(section.shards),
+                    "pairs": len(dataset),
+                    "pairs_drawn": cursor.num_drawn,
+                    "fingerprint": dataset.rows.fingerprint,
+                }
+                for dataset, section, cursor in zip(
+                    self.mixture.datasets, self.recipe.data.datasets, self.place.cursors, strict=True
+                )
             ],
             "steps": self.step,
-            "pairs_left_out": self.mixture.num_left_out,
+            "pairs_left_out": self.place.num_left_out,
             "device": str(self.device),
             "torch": torch.__version__,
             "evaluations": [
@@ -270,8 +289,12 @@ class _Run:
         return facts
 
 
-def _note(result: StepResult) -> str:
+def _first(rows: list[int]) -> str:
+    return ", ".join(map(str, rows[:8])) + (", …" if len(rows) > 8 else "")
+
+
+def _note(result: StepResult, seconds: float) -> str:
     return (
-        f"loss {result.loss:.4f}  rate {result.learning_rate:.1e}  {result.num_pairs / result.seconds:,.1f} pairs/s  "
-        f"{result.num_tokens / result.seconds:,.0f} tokens/s"
+        f"loss {result.loss:.4f}  rate {result.learning_rate:.1e}  {result.num_pairs / seconds:,.1f} pairs/s  "
+        f"{result.num_tokens / seconds:,.0f} tokens/s"
     )

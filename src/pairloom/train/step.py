@@ -13,9 +13,9 @@ from torch.nn import functional
 from pairloom.encode.micro_batches import micro_batches
 from pairloom.encode.torch_engine import autocast, to_device
 from pairloom.models.model import Model
-from pairloom.models.tokenizer import Tokens
+from pairloom.models.tokenizer import Tokenizer, Tokens
 from pairloom.network.encoder import EncoderNetwork
-from pairloom.pairs.mixture import Batch
+from pairloom.pairs.batch import Batch
 from pairloom.recipe import DataSection, LossSection, Precision, Similarity
 from pairloom.train.losses import in_batch_negatives_loss, symmetric_in_batch_negatives_loss
 
@@ -36,16 +36,33 @@ class BatchTokens:
 
 
 class BatchTokenizer:
-    """Tokenizes batches, with a limit for anchors and one for what they are compared with."""
+    """Tokenizes a batch, or a rank's share of it: each dataset's texts with its prompts and limits.
+
+    Args:
+        model: Whose tokenizer is used.
+        section: Has the limits of datasets that have none of their own.
+    """
 
     def __init__(self, model: Model, section: DataSection) -> None:
-        self._anchors = model.tokenizer(section.anchor_max_tokens)
-        self._candidates = model.tokenizer(section.positive_max_tokens)
+        self._model, self._section = model, section
+        self._tokenizers: dict[int, Tokenizer] = {}
 
     def __call__(self, batch: Batch) -> BatchTokens:
         anchors, *candidates = batch.columns
-        parts = [self._anchors(anchors), *(self._candidates(column) for column in candidates)]
-        return BatchTokens(Tokens.concatenate(parts), len(anchors), len(batch.columns))
+        tokens = []
+        for part, where in batch.own_parts():
+            limit = part.dataset.anchor_max_tokens or self._section.anchor_max_tokens
+            tokens.append(self._tokenize(anchors[where], part.dataset.anchor_prompt, limit))
+        for column in candidates:
+            for part, where in batch.own_parts():
+                limit = part.dataset.positive_max_tokens or self._section.positive_max_tokens
+                tokens.append(self._tokenize(column[where], part.dataset.positive_prompt, limit))
+        return BatchTokens(Tokens.concatenate(tokens), len(anchors), len(batch.columns))
+
+    def _tokenize(self, texts: list[str], prompt: str, limit: int) -> Tokens:
+        if limit not in self._tokenizers:
+            self._tokenizers[limit] = self._model.tokenizer(limit)
+        return self._tokenizers[limit]([prompt + text for text in texts] if prompt else texts)
 
 
 def embed(

@@ -1,0 +1,34 @@
+"""The mixture that a recipe describes."""
+
+from __future__ import annotations
+
+from pairloom.errors import RecipeError
+from pairloom.pairs.dataset import open_datasets
+from pairloom.pairs.mixture import Mixture
+from pairloom.pairs.order import BlockShuffle
+from pairloom.recipe import Recipe
+
+
+def start_mixture(recipe: Recipe) -> Mixture:
+    """Opens the shards of the recipe, and sees to it that they suffice.
+
+    Raises:
+        ArtifactError: Shards are missing or not whole.
+        InputError: A dataset is too small for its part of a batch.
+        RecipeError: The datasets run out before the run ends.
+    """
+    section, steps = recipe.data, recipe.train.steps
+    blocks = None if section.block_shuffle is None else BlockShuffle(**section.block_shuffle.model_dump())
+    mixture = Mixture(
+        open_datasets(section.datasets, reads_ahead=blocks is not None),
+        batch_size=recipe.train.batch_size,
+        seed=recipe.train.seed,
+        datasets_per_batch=section.datasets_per_batch,
+        block_shuffle=blocks,
+    )
+    if all(dataset.max_epochs for dataset in section.datasets) and (most := mixture.count(steps).steps) < steps:
+        raise RecipeError(
+            f"train.steps = {steps}: there are pairs for only {most:,} steps, because every dataset has max_epochs; lower "
+            "train.steps or allow more epochs"
+        )
+    return mixture
