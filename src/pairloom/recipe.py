@@ -52,19 +52,66 @@ class DatasetSection(Section):
 
     shards: Path
     """The folder that `pairloom prepare` wrote."""
+    name: str | None = Field(default=None, min_length=1)
+    """What it is called in reports and in checkpoints, and the key to the order of its rows; by default the name of the
+    folder."""
     weight: float = Field(default=1.0, gt=0, le=1e12)
     """How often it is drawn, relative to the other datasets."""
+    batch_size: int | None = Field(default=None, ge=2)
+    """Pairs an optimizer step that draws from it; by default ``train.batch_size``."""
+    max_epochs: int | None = Field(default=None, ge=1)
+    """After so many it is passed over; by default it is repeated for as long as the run lasts."""
+    swap: bool = False
+    """Let anchors and positives change places."""
+    anchor_prompt: str = ""
+    """Put before each anchor."""
+    positive_prompt: str = ""
+    """Put before each positive and negative."""
+    anchor_max_tokens: int | None = Field(default=None, ge=3)
+    """Longer anchors are cut, prompt included; by default as ``data.anchor_max_tokens`` says."""
+    positive_max_tokens: int | None = Field(default=None, ge=3)
+    """Longer positives and negatives are cut; by default as ``data.positive_max_tokens`` says."""
+
+    @property
+    def dataset_name(self) -> str:
+        """The name, or that of the folder."""
+        return self.name or self.shards.name or str(self.shards)
+
+
+class BlockShuffleSection(Section):
+    """An order of rows that is kind to disks: blocks are shuffled, and the rows within a window of some blocks."""
+
+    rows_per_block: int = Field(default=16384, ge=1)
+    """Rows that lie together on disk."""
+    blocks_per_window: int = Field(default=64, ge=1)
+    """Blocks whose rows are mixed. More of them are nearer to a full shuffle, and must fit into memory."""
 
 
 class DataSection(Section):
     """What the model is trained on."""
 
     datasets: Annotated[tuple[DatasetSection, ...], Field(min_length=1)]
-    """The datasets; each batch comes from one of them."""
+    """The datasets; each batch comes from one of them, or from some."""
+    datasets_per_batch: int = Field(default=1, ge=1)
+    """Datasets that share a batch. With one, the negatives of a pair are all from its own domain."""
+    block_shuffle: BlockShuffleSection | None = None
+    """For data that is much larger than memory, on a disk that is slow at reading here and there; by default all rows
+    of a dataset are shuffled."""
+    prefetch_batches: int = Field(default=2, ge=0, le=1024)
+    """Batches that are drawn and tokenized ahead of the model; 0: none. It changes no batch."""
     anchor_max_tokens: int = Field(default=128, ge=3)
     """Longer anchors are cut."""
     positive_max_tokens: int = Field(default=128, ge=3)
     """Longer positives and negatives are cut."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> DataSection:
+        names = [dataset.dataset_name for dataset in self.datasets]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(
+                f"two datasets are called {twice[0]}; give one of them another name with data.datasets.N.name"
+            )
+        return self
 
 
 class LossSection(Section):
