@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 
 from pairloom.errors import ArtifactError, MissingExtraError, UsageError
 from pairloom.terminal import one_line
@@ -165,8 +166,9 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 def _ends_of(name: str) -> str:
     """The name, cut in the middle if it is long: of paths, it is the beginning and the end that tell them apart."""
-    half = _NAME_CHARACTERS // 2
-    return name if len(name) <= _NAME_CHARACTERS else f"{name[:half]}…{name[1 - half :]}"
+    # Characters of some scripts are twice as wide as a letter.
+    half = _NAME_CHARACTERS * len(name) // max(cell_len(name), len(name), 1) // 2
+    return name if len(name) <= 2 * half else f"{name[:half]}…{name[1 - half :]}"
 
 
 def _place_ticks(axes: Axes, edges: NDArray[np.float64], *, logarithmic: bool) -> None:
