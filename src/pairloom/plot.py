@@ -275,7 +275,9 @@ def save_picture(path: Path, title: str, panels: Sequence[Panel]) -> None:
         panel.draw(axes)
     content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in any script is no reason to fail
+        # A name in any script is no reason to fail.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        warnings.filterwarnings("ignore", "constrained_layout not applied")
         figure.savefig(content, format="png")
     _write(path, content.getvalue())
 

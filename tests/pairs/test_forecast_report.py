@@ -41,9 +41,9 @@ def test_a_table_sorted_by_share_with_sums() -> None:
         "in all 100.00 % 100 1,000 3,040 0.329",
     ]
     text = " ".join(found)
-    assert "3 datasets, whose weights add up to 4; 100 steps of 10 pairs" in text
+    assert "3 datasets, whose weights add up to 4.001; 100 steps of 10 pairs" in text
     assert "the rows of 1 dataset are unknown and left out of sums" in text
-    assert "hardly seen, less than a batch or 1% of the rows: 1 dataset: unknown (0.025 batches)" in text
+    assert "hardly seen, less than a batch or 1 % of the rows: 1 dataset: unknown (0.025 batches)" in text
     assert "repeated" not in text
 
 
@@ -59,6 +59,11 @@ def test_remarks() -> None:
     assert "rows unknown, so max_epochs was not applied: b" in text
     assert "fewer rows than a batch, so training will refuse: c" in text
     assert "all run out after 10 steps" in shown(of(limited[0]))
+
+
+def test_a_long_name_is_cut_and_its_note_kept() -> None:
+    text = shown(of(ConfiguredDataset("x" * 300, 1, 1)))
+    assert f": {'x' * 80} … (1,000)" in text
 
 
 def test_names_cannot_steer_the_terminal() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ _SHOWN_FIRST, _SHOWN_LAST = 20, 8
 # Datasets that a remark names.
 _NAMED = 4
 _NAME_CHARACTERS = 80
+_LEAST_NAME_WIDTH = 12
 
 
 def to_json(forecast: Forecast) -> dict[str, Any]:
@@ -31,10 +32,10 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
         "batch_size": forecast.batch_size,
         "ends_at": forecast.ends_at,
         "num_datasets": len(forecast.datasets),
-        "weight": _sum([one.dataset.weight for one in forecast.datasets]),
+        "weight": math.fsum(one.dataset.weight for one in forecast.datasets),
         "num_rows": sum(one.dataset.num_rows or 0 for one in forecast.datasets),
         "num_datasets_of_unknown_rows": len(_unknown(forecast.datasets)),
-        "rows_drawn": _sum([one.rows_drawn for one in forecast.datasets]),
+        "rows_drawn": math.fsum(one.rows_drawn for one in forecast.datasets),
         "repeat_limit": forecast.repeat_limit,
         "repeated": [one.dataset.name for one in forecast.repeated],
         "hardly_seen": [one.dataset.name for one in forecast.hardly_seen],
@@ -62,7 +63,7 @@ def render(forecast: Forecast, *, show_all: bool = False) -> Group:
     """
     datasets = _by_share(forecast)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("dataset", overflow="fold")
+    table.add_column("dataset", overflow="fold", min_width=_LEAST_NAME_WIDTH)
     for heading in ("share", "batches", "rows drawn", "rows", "epochs"):
         table.add_column(heading, justify="right", no_wrap=True)
     ending = _ending(datasets)
@@ -89,7 +90,7 @@ def panels(forecast: Forecast) -> list[Panel]:
     groups = [[one] for one in named] + ([others] if others else [])
     ending = _ending(datasets)
     names = [one.dataset.name.removesuffix(ending) for one in named] + ([f"{len(others):,} others"] if others else [])
-    series = {"share of batches": np.array([100 * _sum([one.share for one in group]) for group in groups])}
+    series = {"share of batches": np.array([100 * math.fsum(one.share for one in group) for group in groups])}
     if in_all := _rows(datasets):
         rows = [_rows(group) for group in groups]
         series["share of rows"] = np.array([math.nan if one is None else 100 * one / in_all for one in rows])
@@ -119,57 +120,62 @@ def _cells(datasets: Sequence[DatasetForecast]) -> tuple[str, ...]:
     """The numbers of a dataset, or of several together, as far as they are known."""
     known = [one for one in datasets if one.dataset.num_rows is not None]
     num_rows = sum(one.dataset.num_rows or 0 for one in known)
-    epochs = _number(_sum([one.rows_drawn for one in known]) / num_rows) if known else "?"
+    epochs = _number(math.fsum(one.rows_drawn for one in known) / num_rows) if known else "?"
     return (
-        _percent(_sum([one.share for one in datasets])),
-        _number(_sum([one.batches for one in datasets])),
-        _number(_sum([one.rows_drawn for one in datasets])),
+        _percent(math.fsum(one.share for one in datasets)),
+        _number(math.fsum(one.batches for one in datasets)),
+        _number(math.fsum(one.rows_drawn for one in datasets)),
         f"{num_rows:,}" if known else "?",
         epochs,
     )
 
 
 def _remarks(forecast: Forecast) -> list[RenderableType]:
-    datasets = forecast.datasets
-    weight = _number(_sum([one.dataset.weight for one in datasets]))
-    what = f"{forecast.steps:,} steps of {forecast.batch_size:,} pairs"
-    remarks = [Text(f"{_count(len(datasets))}, whose weights add up to {weight}; {what}", style="dim")]
-    if ending := _ending(datasets):
-        remarks.append(Text(f"every name also ends in {one_line(ending)}", style="dim"))
-    if unknown := _unknown(datasets):
-        remarks.append(Text(f"the rows of {_count(len(unknown))} are unknown and left out of sums", style="dim"))
-    if limited := [one for one in unknown if one.dataset.max_epochs is not None]:
-        names = _names([one.dataset.name for one in limited])
-        remarks.append(Text(f"rows unknown, so max_epochs was not applied: {names}", style="yellow"))
-    if small := [one.dataset.name for one in datasets if not one.fits]:
+    datasets, remarks = forecast.datasets, _facts(forecast)
+    if limited := [one for one in _unknown(datasets) if one.dataset.max_epochs is not None]:
+        remarks.append(Text(f"rows unknown, so max_epochs was not applied: {_names(limited)}", style="yellow"))
+    if small := [one for one in datasets if not one.fits]:
         remarks.append(Text(f"fewer rows than a batch, so training will refuse: {_names(small)}", style="red"))
     if forecast.ends_at is not None:
         remarks.append(Text(f"all run out after {_number(forecast.ends_at)} steps", style="red"))
-    elif over := sorted((one.runs_out_at, one.dataset.name) for one in datasets if one.runs_out_at is not None):
-        names = _names([f"{name} (step {_number(step)})" for step, name in over])
+    elif over := [one for one in datasets if one.runs_out_at is not None]:
+        over.sort(key=lambda one: one.runs_out_at or 0)
+        names = _names(over, lambda one: f"step {_number(one.runs_out_at or 0)}")
         remarks.append(Text(f"passed over once max_epochs are reached: {names}", style="dim"))
     if repeated := forecast.repeated:
-        names = _names([f"{one.dataset.name} ({_number(one.epochs or 0)})" for one in repeated])
-        which = f"repeated more than {forecast.repeat_limit:g} times: {_count(len(repeated))}"
-        remarks.append(
-            Text(f"{which}, {_percent(_sum([one.share for one in repeated]))} of the batches: {names}", style="yellow")
-        )
+        which = f"repeated more than {forecast.repeat_limit:g} times: {_count(repeated)}"
+        share = _percent(math.fsum(one.share for one in repeated))
+        names = _names(repeated, lambda one: _number(one.epochs or 0))
+        remarks.append(Text(f"{which}, {share} of the batches: {names}", style="yellow"))
     if hardly := forecast.hardly_seen:
-        names = _names([_rarity(one) for one in hardly])
-        which = f"hardly seen, less than a batch or {HARDLY_SEEN:.0%} of the rows: {_count(len(hardly))}"
-        remarks.append(Text(f"{which}: {names}", style="yellow"))
+        which = f"hardly seen, less than a batch or {100 * HARDLY_SEEN:g} % of the rows: {_count(hardly)}"
+        remarks.append(Text(f"{which}: {_names(hardly, _rarity)}", style="yellow"))
     return list(remarks)
+
+
+def _facts(forecast: Forecast) -> list[Text]:
+    weight = math.fsum(one.dataset.weight for one in forecast.datasets)
+    weights = f"whose weights add up to {weight:,.0f}" if weight >= 1000 else f"whose weights add up to {weight:.6g}"
+    lines = [f"{_count(forecast.datasets)}, {weights}; {forecast.steps:,} steps of {forecast.batch_size:,} pairs"]
+    if ending := _ending(forecast.datasets):
+        lines.append(f"every name also ends in {one_line(ending)}")
+    if unknown := _unknown(forecast.datasets):
+        lines.append(f"the rows of {_count(unknown)} are unknown and left out of sums")
+    return [Text(line, style="dim") for line in lines]
 
 
 def _rarity(one: DatasetForecast) -> str:
     if one.epochs is None or one.batches < 1:
-        return f"{one.dataset.name} ({_number(one.batches)} batches)"
-    return f"{one.dataset.name} ({_percent(one.epochs)} of its rows)"
+        return f"{_number(one.batches)} batches"
+    return f"{_percent(one.epochs)} of its rows"
 
 
-def _names(names: Sequence[str]) -> str:
-    more = f", … and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(one_line(name, _NAME_CHARACTERS) for name in names[:_NAMED]) + more
+def _names(datasets: Sequence[DatasetForecast], note: Callable[[DatasetForecast], str] | None = None) -> str:
+    """The first few names, each with a note in brackets."""
+    names = [
+        one_line(one.dataset.name, _NAME_CHARACTERS) + (f" ({note(one)})" if note else "") for one in datasets[:_NAMED]
+    ]
+    return ", ".join(names) + (f", … and {len(datasets) - _NAMED:,} more" if len(datasets) > _NAMED else "")
 
 
 def _unknown(datasets: Sequence[DatasetForecast]) -> list[DatasetForecast]:
@@ -182,12 +188,8 @@ def _rows(datasets: Sequence[DatasetForecast]) -> int | None:
     return sum(known) if known else None
 
 
-def _sum(numbers: Sequence[float]) -> float:
-    return math.fsum(numbers)
-
-
-def _count(number: int) -> str:
-    return "1 dataset" if number == 1 else f"{number:,} datasets"
+def _count(datasets: Sequence[DatasetForecast]) -> str:
+    return "1 dataset" if len(datasets) == 1 else f"{len(datasets):,} datasets"
 
 
 def _number(value: float) -> str:
