@@ -52,6 +52,7 @@ HEAVY = {
         "import pairloom.models.names, pairloom.models.write, pairloom.recipe",
         "from pairloom.encode import encoder, vectors, inputs, similarity",
         "from pairloom.pairs import mixture, prefetch, layout",
+        "from pairloom.pairs import configuration, forecast, forecast_report, weights",
     ],
 )
 def test_importing_is_light(code: str) -> None:

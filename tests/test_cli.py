@@ -17,7 +17,7 @@ from pairloom import __version__, cli
 from pairloom.artifacts import new_artifact
 from tests.conftest import make_pairs, make_shards
 
-COMMANDS = ("demo", "prepare", "train", "evaluate", "encode", "search", "info")
+COMMANDS = ("demo", "prepare", "mixture", "train", "evaluate", "encode", "search", "info")
 
 
 def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -127,6 +127,11 @@ def test_a_task_is_excluded_and_broken_records_are_told(tmp_path: Path) -> None:
         (["prepare", "pair-files", "x", "--out", "y", "--set", "pair-files.x=1"], "pair-files.x is not a setting"),
         (["train", "adapt", "--out", "y", "--set", "train.steps=0"], "train.steps = 0"),
         (["train", "nothing", "--out", "y"], "no such recipe"),
+        (["mixture", "nothing"], "no such recipe"),
+        (["mixture", "adapt", "--plot", "a.pdf"], "a picture is a PNG"),
+        (["mixture", "adapt", "--repeat-limit", "nan"], "must be above 0"),
+        (["mixture", "adapt", "--set", "data.weights=fair"], 'data.weights = "fair"'),
+        (["mixture", "adapt", "--set", "data.datasets.0.weight=0"], "data.datasets.0.weight = 0"),
     ],
 )
 def test_mistakes_in_the_command_exit_with_2(words: list[str], expected: str, tmp_path: Path) -> None:
@@ -143,6 +148,7 @@ def test_mistakes_in_the_command_exit_with_2(words: list[str], expected: str, tm
         (["encode", "no/model", "in.txt", "--out", "y"], "no/model: no such folder"),
         (["search", "nothing", "query"], "nothing: no such folder"),
         (["info", "nothing"], "nothing: no such folder"),
+        (["mixture", "nothing.json"], "nothing.json: no such file"),
     ],
 )
 def test_what_is_missing_exits_with_1(words: list[str], expected: str, tmp_path: Path) -> None:
@@ -214,6 +220,51 @@ def test_info_of_other_kinds_takes_no_options_of_shards(tmp_path: Path) -> None:
     for words in (["--plot", "a.png"], ["--model", "m"], ["--seed", "0"]):
         assert "are for shards, and this is of the kind task" in bad("info", "task", *words, code=2, cwd=tmp_path)
     assert facts("info", "task", cwd=tmp_path)["kind"] == "task"
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "num_rows", "num_repeated"),
+    [
+        ("reddit", 400, 0, 0),
+        ("stackoverflow", 100, 18_562_443, 1),
+        ("multi-qa_v1", 6454, 214_988_242, 6),
+        ("all_datasets_v4", 4737, 1_170_060_424, 13),
+    ],
+)
+def test_mixture_shows_published_configurations(
+    shared: Path, tmp_path: Path, name: str, weight: int, num_rows: int, num_repeated: int
+) -> None:
+    """As many are repeated as have a weight above 10 · rows · all weights / rows drawn: counted apart from the program."""
+    path = shared / "configs" / f"{name}.json"
+    found = facts("mixture", path, "--steps", 200_000, "--batch-size", 1024, "--plot", tmp_path / "a.png")
+    assert (found["weight"], found["num_rows"], found["rows_drawn"]) == (weight, num_rows, pytest.approx(204_800_000))
+    entries = json.loads(path.read_text())
+    often = [one["name"] for one in entries if one["weight"] * 20_480_000 > one.get("lines", 10**12) * weight]
+    assert sorted(found["repeated"]) == sorted(often)
+    assert len(often) == num_repeated
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_mixture_of_a_recipe_takes_its_steps(tmp_path: Path) -> None:
+    make_shards(tmp_path / "pairs", make_pairs(40))
+    words = ("mixture", "adapt", "--set", "data.datasets.0.num_rows=50")
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "pairs 100.00 % 100 6,400 40 160" in " ".join(done.stdout.split())
+    assert "1 dataset, whose weights add up to 1; 100 steps of 64 pairs" in done.stdout
+    assert "fewer rows than a batch, so training will refuse: pairs" in done.stdout
+    assert "warning: adapt: shards have other numbers of rows than it says" in done.stderr
+    assert "pairs (40 instead of 50)" in done.stderr
+    found = facts(*words, "--steps", 7, "--batch-size", 8, "--repeat-limit", 1.5, cwd=tmp_path)
+    assert (found["steps"], found["rows_drawn"], found["repeated"]) == (7, 56, [])
+
+
+def test_mixture_shows_all_when_asked(tmp_path: Path) -> None:
+    listed = [{"name": f"d{number}", "weight": 1, "lines": 10**6} for number in range(40)]
+    (tmp_path / "c.json").write_text(json.dumps(listed))
+    assert "… 12 others (--all shows them)" in good("mixture", tmp_path / "c.json")
+    shown = good("mixture", tmp_path / "c.json", "--all")
+    assert all(f"d{number} " in shown for number in range(40))
 
 
 def test_a_truncated_text_is_said(model_folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from pairloom.errors import ArtifactError, UsageError
-from pairloom.plot import COLOURS, Distributions, bin_edges, bin_heights, save_picture
+from pairloom.plot import COLOURS, Bars, Distributions, Ranking, bin_edges, bin_heights, save_picture
 
 VALUES, COUNTS = np.array([1, 3, 200]), np.array([5, 3, 2])
 
@@ -21,8 +21,12 @@ def panel(title: str = "Lengths", values: np.ndarray = VALUES) -> Distributions:
     return Distributions(title, "tokens", {"anchor": (values, COUNTS), "positive": (2 * values, COUNTS)}, marks=(128,))
 
 
+def where_colour(picture: np.ndarray, colour: str) -> np.ndarray:
+    return np.asarray(np.all(np.abs(picture[..., :3] - to_rgb(colour)) < 0.01, axis=-1))
+
+
 def has_colour(picture: np.ndarray, colour: str) -> bool:
-    return bool(np.any(np.all(np.abs(picture[..., :3] - to_rgb(colour)) < 0.01, axis=-1)))
+    return bool(np.any(where_colour(picture, colour)))
 
 
 def test_the_picture_shows_every_series(tmp_path: Path) -> None:
@@ -68,6 +72,23 @@ def test_any_range_can_be_drawn(tmp_path: Path, values: list[int]) -> None:
 def test_titles_are_letters_and_not_formulas(tmp_path: Path, title: str) -> None:
     save_picture(tmp_path / "a.png", title, [panel()])
     assert has_colour(imread(tmp_path / "a.png"), COLOURS[0])
+
+
+@pytest.mark.parametrize("values", [[3.0], [1e-9, 0.5, 10, 1e12], list(range(1, 300))])
+def test_any_ranking_can_be_drawn(tmp_path: Path, values: list[float]) -> None:
+    names = [f"$^$ {number} {'long ' * 20}" for number in range(len(values))]
+    ranking = Ranking("t", "epochs", "datasets", names, np.array(values), {1.0: "once", 3.0: "thrice"})
+    save_picture(tmp_path / "a.png", "x", [ranking])
+    assert has_colour(imread(tmp_path / "a.png"), COLOURS[0])
+
+
+def test_bars_as_long_as_their_numbers(tmp_path: Path) -> None:
+    names = ["a", "$\\frac{$", "文字" * 50]
+    bars = Bars("t", "", names, {"one": np.array([60.0, 30, 10]), "two": np.array([np.nan, 90, 10])})
+    save_picture(tmp_path / "a.png", "x", [bars])
+    picture = imread(tmp_path / "a.png")
+    first, second = (int(where_colour(picture, colour).sum(axis=1).max()) for colour in COLOURS[:2])
+    assert first / second == pytest.approx(60 / 90, abs=0.02)
 
 
 def test_a_picture_is_replaced_and_a_link_kept(tmp_path: Path) -> None:

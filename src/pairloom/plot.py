@@ -8,10 +8,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 
 from pairloom.errors import ArtifactError, MissingExtraError, UsageError
 from pairloom.terminal import one_line
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, which the colour-blind tell apart: https://jfly.uni-koeln.de/color
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _GREY = "#5f6368"
+
+# More names beside a panel cannot be read; beyond the second number they are written small.
+MOST_NAMED, _LARGE_NAMED = 24, 12
+_NAME_CHARACTERS = 44
 
 _PANEL_INCHES = (6.4, 4.4)
 _DOTS_PER_INCH = 144
@@ -83,6 +88,89 @@ class Distributions:
         _label(axes, self.title, self.x_label, f"share of texts in a bin ({width})")
 
 
+@dataclass(frozen=True)
+class Bars:
+    """A panel with a group of bars for each of some names, from top to bottom.
+
+    Args:
+        title: Above the panel.
+        x_label: What is measured, in per cent.
+        names: Of the groups.
+        series: Name to a number for each group, ``[names]``; none is drawn where it is not a number.
+    """
+
+    title: str
+    x_label: str
+    names: Sequence[str]
+    series: Mapping[str, NDArray[np.float64]]
+
+    def draw(self, axes: Axes) -> None:
+        """Draws the bars of a group side by side, and its name on the left."""
+        places, height = np.arange(len(self.names)), 0.76 / len(self.series)
+        for number, ((name, values), colour) in enumerate(zip(self.series.items(), COLOURS, strict=False)):
+            axes.barh(places - 0.38 + (number + 0.5) * height, values, height, color=colour, label=name)
+        _label(axes, self.title, self.x_label, "", grid="x")
+        _name_rows(axes, self.names)
+        axes.xaxis.set_major_formatter("{x:g} %")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A panel with a dot for each of some numbers on a logarithmic axis, the largest at the top.
+
+    Args:
+        title: Above the panel.
+        x_label: What the numbers are.
+        y_label: What they belong to.
+        names: What each belongs to; more than a few are not written.
+        values: ``[names]``, above 0.
+        marks: Numbers at which a line is drawn, if they are in the range, and what they mean.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    names: Sequence[str]
+    values: NDArray[np.float64]
+    marks: Mapping[float, str]
+
+    def draw(self, axes: Axes) -> None:
+        """Draws the dots, and a labelled line at each mark."""
+        order = np.argsort(-self.values, kind="stable")
+        few = len(order) <= MOST_NAMED
+        axes.plot(self.values[order], np.arange(len(order)), ".", color=COLOURS[0], markersize=9 if few else 4)
+        axes.set_xscale("log")
+        low, high = float(self.values.min()), float(self.values.max())
+        axes.set_xlim(low / 2, high * 2)
+        for mark, meaning in self.marks.items():
+            if low / 2 < mark < high * 2:
+                axes.axvline(mark, color=_GREY, linestyle="--", linewidth=1)
+                style = {"color": _GREY, "fontsize": 8}
+                axes.text(mark, 1.01, meaning, style, ha="center", transform=axes.get_xaxis_transform())
+        _label(axes, self.title, self.x_label, "", grid="x")
+        if few:
+            _name_rows(axes, [self.names[place] for place in order])
+        else:
+            axes.set_ylabel(self.y_label, color=_GREY)
+            axes.set_ylim(1.02 * len(order), -0.02 * len(order))
+        _place_ticks(axes, np.array([low / 2, high * 2]), logarithmic=True)
+        axes.xaxis.set_major_formatter("{x:g}")
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    shown = [_ends_of(one_line(name)) for name in names]
+    axes.set_yticks(np.arange(len(names)), shown, fontsize=9 if len(names) <= _LARGE_NAMED else 6.5, parse_math=False)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+
+
+def _ends_of(name: str) -> str:
+    """The name, cut in the middle if it is long: of paths, it is the beginning and the end that tell them apart."""
+    # Characters of some scripts are twice as wide as a letter.
+    half = _NAME_CHARACTERS * len(name) // max(cell_len(name), len(name), 1) // 2
+    return name if len(name) <= 2 * half else f"{name[:half]}…{name[1 - half :]}"
+
+
 def _place_ticks(axes: Axes, edges: NDArray[np.float64], *, logarithmic: bool) -> None:
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
@@ -95,15 +183,17 @@ def _place_ticks(axes: Axes, edges: NDArray[np.float64], *, logarithmic: bool) -
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _label(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+def _label(axes: Axes, title: str, x_label: str, y_label: str, *, grid: Literal["x", "y"] = "y") -> None:
     axes.set_title(title, loc="left", fontsize=11, pad=24, parse_math=False)
     axes.set_xlabel(x_label, color=_GREY, parse_math=False)
     axes.set_ylabel(y_label, color=_GREY)
     axes.tick_params(which="both", color=_GREY, labelcolor=_GREY, labelsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_GREY)
-    axes.grid(axis="y", color="#e4e6e9")
+    axes.grid(axis=grid, color="#e4e6e9")
     axes.set_axisbelow(True)
+    if not axes.get_legend_handles_labels()[0]:
+        return
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.01, 0.99),
@@ -185,7 +275,9 @@ def save_picture(path: Path, title: str, panels: Sequence[Panel]) -> None:
         panel.draw(axes)
     content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in any script is no reason to fail
+        # A name in any script is no reason to fail.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        warnings.filterwarnings("ignore", "constrained_layout not applied")
         figure.savefig(content, format="png")
     _write(path, content.getvalue())
 

@@ -21,6 +21,7 @@ _PACKAGED = Path(__file__).parent / "recipes"
 
 Precision = Literal["float32", "bfloat16"]
 Similarity = Literal["cosine", "dot"]
+WeightRule = Literal["given", "equal", "proportional", "power", "capped"]
 PoolingMode = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
 
@@ -72,6 +73,11 @@ class DatasetSection(Section):
     positive_max_tokens: int | None = Field(default=None, ge=3)
     """Longer positives and negatives are cut; by default as ``data.positive_max_tokens`` says."""
 
+    num_rows: int | None = Field(default=None, ge=1, lt=2**63)
+    """How many rows it has, for `pairloom mixture` where the shards are not at hand; where they are, they know better."""
+    divisor: float | None = Field(default=None, gt=0, le=1e12)
+    """Divides the weight that the rule ``capped`` computes; by default 1."""
+
     @property
     def dataset_name(self) -> str:
         """The name, or that of the folder."""
@@ -92,6 +98,14 @@ class DataSection(Section):
 
     datasets: Annotated[tuple[DatasetSection, ...], Field(min_length=1)]
     """The datasets; each batch comes from one of them, or from some."""
+    weights: WeightRule = "given"
+    """Computed from the numbers of rows, unless ``given``; a dataset with a weight of its own is an exception to the rule."""
+    weights_alpha: float | None = Field(default=None, ge=0, le=10)
+    """Of the rule ``power``: 0 is ``equal``, 1 is ``proportional``; by default 0.5."""
+    weights_total: int | None = Field(default=None, ge=1, le=10**12)
+    """Of the rule ``capped``: what the weights add up to before divisors and rounding up; by default 10,000."""
+    weights_cap: int | None = Field(default=None, ge=1, le=10**12)
+    """Of the rule ``capped``: rows beyond do not count; by default 1,000,000."""
     datasets_per_batch: int = Field(default=1, ge=1)
     """Datasets that share a batch. With one, the negatives of a pair are all from its own domain."""
     block_shuffle: BlockShuffleSection | None = None
@@ -111,6 +125,22 @@ class DataSection(Section):
             raise ValueError(
                 f"two datasets are called {twice[0]}; give one of them another name with data.datasets.N.name"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rule_reads_its_parameters(self) -> DataSection:
+        given = [
+            (f"data.datasets.{number}.divisor", "capped", dataset.divisor)
+            for number, dataset in enumerate(self.datasets)
+        ]
+        given += [
+            ("data.weights_alpha", "power", self.weights_alpha),
+            ("data.weights_total", "capped", self.weights_total),
+            ("data.weights_cap", "capped", self.weights_cap),
+        ]
+        for key, rule, value in given:
+            if value is not None and rule != self.weights:
+                raise ValueError(f'{key} is for weights = "{rule}", but weights is "{self.weights}"')
         return self
 
 
@@ -357,6 +387,16 @@ class Recipe(Section):
     evaluate: EvaluateSection = EvaluateSection()
 
 
+class DataRecipe(Section):
+    """A recipe of which only the data matters: other sections are checked, but may be missing."""
+
+    data: DataSection
+    train: TrainSection | None = None
+    model: ModelSection | None = None
+    loss: LossSection | None = None
+    evaluate: EvaluateSection | None = None
+
+
 def load_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
     """Reads a recipe and lays ``section.key=value`` overrides over it.
 
@@ -369,6 +409,15 @@ def load_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Reci
         RecipeError: The file is missing or not TOML, or a key is unknown, of the wrong type or out of bounds;
             the message has its path.
     """
+    return parse_recipe(_read_toml(path, overrides), where=str(path))
+
+
+def load_data_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> DataRecipe:
+    """Reads a recipe of which only the data matters, as `load_recipe` does."""
+    return _checked(DataRecipe, _read_toml(path, overrides), str(path))
+
+
+def _read_toml(path: Path, overrides: tuple[str, ...] | list[str]) -> dict[str, Any]:
     try:
         if path.name == str(path) and not path.exists() and (packaged := _PACKAGED / f"{path}.toml").is_file():
             path = packaged
@@ -386,7 +435,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Reci
         raise RecipeError(f"{path}: cannot be read ({error.strerror})") from None
     for override in overrides:
         _lay_over(raw, override)
-    return parse_recipe(raw, where=str(path))
+    return raw
 
 
 def parse_recipe(raw: dict[str, Any], *, where: str) -> Recipe:
