@@ -120,6 +120,7 @@ def test_a_task_is_excluded_and_broken_records_are_told(tmp_path: Path) -> None:
     ("words", "expected"),
     [
         (["prepare"], "say which SOURCE to read"),
+        (["train", "adapt", "--out", "y", "--allow-changes"], "give --resume, too"),
         (["prepare", "usenet", "x", "--out", "y"], "there is no source usenet"),
         (["prepare", "pair-files", "--out", "y"], "needs an input"),
         (["prepare", "pair-files", "x", "--out", "y", "--view", "z"], "has no view z; it has pairs, triplets"),

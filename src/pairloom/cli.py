@@ -231,6 +231,14 @@ def train(
     out: Annotated[Path, typer.Option(help="The model folder to make; the run is kept beside it in OUT.run.")],
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    allow_changes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-changes",
+            help="With --resume: go on although shards, mixture, batch size or seed have changed. The rest of the run is "
+            "then not that of an unbroken one.",
+        ),
+    ] = False,
     device: Device = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -243,7 +251,16 @@ def train(
     from pairloom.recipe import load_recipe
     from pairloom.train.loop import train as stage
 
-    result = stage(load_recipe(recipe, settings or []), out, resume=resume, device=device, show_progress=not quiet)
+    if allow_changes and not resume:
+        raise UsageError("--allow-changes is about how a run goes on; give --resume, too")
+    result = stage(
+        load_recipe(recipe, settings or []),
+        out,
+        resume=resume,
+        allow_changes=allow_changes,
+        device=device,
+        show_progress=not quiet,
+    )
     console.print(f"wrote {out}; see {out / 'README.md'}")
     if as_json:
         _print_json(result.facts)

@@ -286,6 +286,37 @@ def test_another_recipe_or_other_data_do_not_resume(recipe_for: MakeRecipe, tmp_
         quietly(first, tmp_path / "model", resume=True)
 
 
+def test_a_run_goes_on_with_other_data_where_that_is_allowed(
+    recipe_for: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = recipe_for(checkpoint_every_steps=2)
+    quietly(recipe, tmp_path / "model")
+    shutil.rmtree(tmp_path / "model")
+    shutil.rmtree(tmp_path / "model.run" / "checkpoints" / "step-00000006")
+    make_shards(tmp_path / "other", make_pairs(40, seed=9))
+    datasets = [{"shards": str(tmp_path / "other")}]
+    other = with_data(recipe_for(checkpoint_every_steps=2, batch_size=4, seed=1), datasets)
+    for changed, message in ((other, "other shards"), (recipe_for(batch_size=4), r"train\.batch_size = 8")):
+        with pytest.raises(TrainingError, match=rf"{message}.*or go on with --allow-changes"):
+            quietly(changed, tmp_path / "model", resume=True)
+    with pytest.raises(TrainingError, match=r"train\.learning_rate = 0\.001"):
+        quietly(recipe_for(learning_rate=1e-2), tmp_path / "model", resume=True, allow_changes=True)
+    with caplog.at_level("WARNING", logger="pairloom"):
+        facts = quietly(other, tmp_path / "model", resume=True, allow_changes=True)
+    assert facts["steps"] == 6
+    assert [(data["name"], data["pairs_drawn"]) for data in facts["data"]] == [("other", 8)]
+    assert "going on with another mixture" in caplog.text
+
+
+def test_weights_are_computed_from_the_rows(recipe_for: MakeRecipe, tmp_path: Path) -> None:
+    make_shards(tmp_path / "other", make_pairs(10, seed=3))
+    datasets = [{"shards": str(tmp_path / name)} for name in ("pairs", "other")]
+    out = tmp_path / "model"
+    facts = quietly(with_data(recipe_for(), datasets, weights="proportional"), out)
+    assert [data["weight"] for data in facts["data"]] == [40, 10]
+    assert "| pairs | 40 | 40 |" in (out / "README.md").read_text()
+
+
 def test_nothing_to_resume(recipe_for: MakeRecipe, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="nothing to resume"):
         quietly(recipe_for(), tmp_path / "model", resume=True)

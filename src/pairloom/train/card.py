@@ -110,8 +110,8 @@ def _datasets_per_batch(recipe: dict[str, Any]) -> str:
 
 def _dataset_rows(facts: dict[str, Any]) -> str:
     return "\n".join(
-        f"| {data['name']} | {data['pairs']:,} | {section['weight']:g} | {data['pairs_drawn']:,} |"
-        for data, section in zip(facts["data"], facts["recipe"]["data"]["datasets"], strict=True)
+        f"| {data['name']} | {data['pairs']:,} | {data['weight']:g} | {data['pairs_drawn']:,} |"
+        for data in facts["data"]
     )
 
 

@@ -23,6 +23,8 @@ logger = logging.getLogger("pairloom")
 
 # What may differ between a run and its continuation: it changes what is written and shown, not what is learnt.
 _FREE_SETTINGS = ("train.checkpoint_every_steps", "train.keep_checkpoints", "data.prefetch_batches")
+# What, besides the section ``data``, decides about the batches.
+_MIXTURE_SETTINGS = ("train.batch_size", "train.seed")
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,13 @@ def checkpoints(folder: Path) -> list[Path]:
     )
 
 
-def latest_checkpoint(folder: Path, *, origin: dict[str, Any]) -> Checkpoint:
+def latest_checkpoint(folder: Path, *, origin: dict[str, Any], allow_changes: bool = False) -> Checkpoint:
     """Reads the newest whole checkpoint; one that is damaged is named and renamed, and the one before it is used.
+
+    Args:
+        folder: Where they lie.
+        origin: What the continuation is made of, as in `save_checkpoint`.
+        allow_changes: Whether shards, mixture, batch size and seed may be others than they were.
 
     Raises:
         TrainingError: There is none, or it belongs to another recipe, other data or another base.
@@ -98,7 +105,7 @@ def latest_checkpoint(folder: Path, *, origin: dict[str, Any]) -> Checkpoint:
             path.rename(path.with_name(f"damaged-{path.name}-{time.time_ns()}"))
             logger.warning("checkpoint %s is damaged, so the one before it is used: %s", path.name, error)
             continue
-        _refuse_other_run(path, manifest.facts, origin)
+        _refuse_other_run(path, manifest.facts, origin, allow_changes=allow_changes)
         state = json.loads((path / "state.json").read_bytes())
         return Checkpoint(path, state["step"], state["mixture"])
     raise TrainingError(f"{folder}: holds no whole checkpoint, so there is nothing to resume; start without --resume")
@@ -131,11 +138,12 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _refuse_other_run(path: Path, facts: dict[str, Any], origin: dict[str, Any]) -> None:
+def _refuse_other_run(path: Path, facts: dict[str, Any], origin: dict[str, Any], *, allow_changes: bool) -> None:
     recipe = origin["recipe"]
-    if facts["data"] != origin["data"]:
+    if facts["data"] != origin["data"] and not allow_changes:
         raise TrainingError(
-            f"{path}: was made with other shards than the recipe names now; start anew with another --out"
+            f"{path}: was made with other shards than the recipe names now; start anew with another --out, or go on "
+            "with --allow-changes"
         )
     if facts["base"] != origin["base"]:
         raise TrainingError(
@@ -144,8 +152,11 @@ def _refuse_other_run(path: Path, facts: dict[str, Any], origin: dict[str, Any])
     for section in ("model", "data", "loss", "train"):
         for key, value in recipe[section].items():
             before = facts["recipe"][section].get(key)
-            if before != value and f"{section}.{key}" not in _FREE_SETTINGS:
-                raise TrainingError(
-                    f"{path}: was made with {section}.{key} = {json.dumps(before)}, the recipe says "
-                    f"{json.dumps(value)}; resume with the same recipe, or start anew with another --out"
-                )
+            of_the_mixture = section == "data" or f"{section}.{key}" in _MIXTURE_SETTINGS
+            if before == value or f"{section}.{key}" in _FREE_SETTINGS or (of_the_mixture and allow_changes):
+                continue
+            advice = ", or go on with --allow-changes" if of_the_mixture else ""
+            raise TrainingError(
+                f"{path}: was made with {section}.{key} = {json.dumps(before)}, the recipe says "
+                f"{json.dumps(value)}; resume with the same recipe, or start anew with another --out{advice}"
+            )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pairloom.errors import RecipeError
+from pairloom.pairs.configuration import dataset_weights
 from pairloom.pairs.dataset import open_datasets
 from pairloom.pairs.mixture import Mixture
 from pairloom.pairs.order import BlockShuffle
@@ -19,8 +22,10 @@ def start_mixture(recipe: Recipe) -> Mixture:
     """
     section, steps = recipe.data, recipe.train.steps
     blocks = None if section.block_shuffle is None else BlockShuffle(**section.block_shuffle.model_dump())
+    datasets = open_datasets(section.datasets, reads_ahead=blocks is not None)
+    weights = dataset_weights(section, [len(dataset) for dataset in datasets])
     mixture = Mixture(
-        open_datasets(section.datasets, reads_ahead=blocks is not None),
+        [replace(dataset, weight=weight) for dataset, weight in zip(datasets, weights, strict=True)],
         batch_size=recipe.train.batch_size,
         seed=recipe.train.seed,
         datasets_per_batch=section.datasets_per_batch,

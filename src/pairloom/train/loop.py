@@ -60,7 +60,13 @@ class TrainingResult:
 
 
 def train(
-    recipe: Recipe, out: Path, *, resume: bool = False, device: str | None = None, show_progress: bool = True
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    allow_changes: bool = False,
+    device: str | None = None,
+    show_progress: bool = True,
 ) -> TrainingResult:
     """Trains a model.
 
@@ -68,6 +74,8 @@ def train(
         recipe: All settings.
         out: The model folder to make.
         resume: Whether to go on from the newest whole checkpoint of an interrupted run.
+        allow_changes: Whether to go on with other shards, another mixture, batch size or seed than before. The result is
+            then not that of an unbroken run, and a warning says what is given up.
         device: By default a GPU if there is one.
         show_progress: Whether to show progress on stderr.
 
@@ -83,7 +91,7 @@ def train(
     run = _Run(recipe, resolved(out), device=device)
     with only_one(run.folder), stop_request() as stop:
         try:
-            run.resume() if resume else run.begin()
+            run.resume(allow_changes=allow_changes) if resume else run.begin()
             return run.go(stop, show_progress=show_progress)
         except KeyboardInterrupt:
             raise run.interrupted() from None
@@ -126,11 +134,11 @@ class _Run:
         self.metrics.path.unlink(missing_ok=True)  # of a run that did not come as far as a checkpoint
         self._build(self.base)
 
-    def resume(self) -> None:
-        checkpoint = latest_checkpoint(self.folder / "checkpoints", origin=self.origin)
+    def resume(self, *, allow_changes: bool) -> None:
+        checkpoint = latest_checkpoint(self.folder / "checkpoints", origin=self.origin, allow_changes=allow_changes)
         self._build(read_model(checkpoint.path / "model"))
         restore_optimizer(self.learner.optimizer, checkpoint.path)
-        self.mixture.restore(checkpoint.mixture)
+        self.mixture.restore(checkpoint.mixture, allow_changes=allow_changes)
         self.place = self.mixture.place
         self.step = checkpoint.step
         self.metrics.go_back_to(self.step, steps=self.recipe.train.steps)
@@ -266,6 +274,7 @@ class _Run:
                     "name": dataset.name,
                     "shards": str(section.shards),
                     "pairs": len(dataset),
+                    "weight": dataset.weight,
                     "pairs_drawn": cursor.num_drawn,
                     "fingerprint": dataset.rows.fingerprint,
                 }
