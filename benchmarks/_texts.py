@@ -8,8 +8,7 @@ from pathlib import Path
 from pairloom.encode.inputs import read_texts
 from pairloom.recipe import PythonDocsSection
 from pairloom.records import Pair
-from pairloom.sources.python_docs import summary_description
-from pairloom.sources.source import Intake
+from pairloom.sources.python_docs import find, read_docstrings, split_docstring
 
 # One in so many, so that a sample is not all from the first package.
 _STRIDE = 17
@@ -24,5 +23,7 @@ def read_sample(path: Path | None, field: str | None, count: int) -> list[str]:
 
 def read_pairs(count: int) -> list[Pair]:
     """``count`` docstrings: summary and description."""
-    pairs = summary_description([], PythonDocsSection(), Intake())
+    modules = (file.path.read_bytes() for file in find([], "summary-description", PythonDocsSection()))
+    docstrings = (docstring for source in modules for docstring in read_docstrings(source) or ())
+    pairs = filter(None, map(split_docstring, docstrings))
     return list(itertools.islice(pairs, 0, count * _STRIDE, _STRIDE))

@@ -40,6 +40,7 @@ HEAVY = {
     "scipy",
     "sklearn",
     "ir_measures",
+    "matplotlib",
 }
 
 

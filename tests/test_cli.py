@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from pairloom import __version__
+from pairloom import __version__, cli
+from pairloom.artifacts import new_artifact
 from tests.conftest import make_pairs, make_shards
 
 COMMANDS = ("demo", "prepare", "train", "evaluate", "encode", "search", "info")
@@ -93,15 +94,33 @@ def test_version() -> None:
 
 def test_the_sources_are_listed() -> None:
     listed = {source["source"]: source for source in facts("prepare", "--list")}
-    assert set(listed) == {"stackexchange", "python-docs", "pair-files"}
-    assert "title-body" in listed["stackexchange"]["views"]
+    assert {"stackexchange", "reddit", "python-docs", "pair-files"} <= set(listed)
+    assert listed["stackexchange"]["views"]["title-body"]["num_published"] == 25_316_456
+    shown = good("prepare", "--list")
+    for source in listed.values():
+        assert source["source"] in shown
+        assert all(view in shown for view in source["views"])
+
+
+def test_a_task_is_excluded_and_broken_records_are_told(tmp_path: Path) -> None:
+    rows = [json.dumps([f"Anchor {number}", f"positive {number}"]) for number in range(10)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join([*rows, '["half a', "[1, 2]"]))
+    (tmp_path / "dev.tsv").write_text("score\tsentence1\tsentence2\n1\tanchor 3\tx\n0\ty\tPOSITIVE 7\n")
+    words = ("prepare", "pair-files", "pairs.jsonl", "--exclude", "dev.tsv", "--set", "pair-files.max_broken_records=2")
+    done = run(*words, "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "wrote 8 pairs to out" in done.stderr
+    assert "dropped 2: a text of it occurs in the excluded task dev.tsv" in done.stderr
+    assert "warning: 2 broken records were left out: pairs.jsonl, line 11: not JSON" in done.stderr
+    assert "pairs.jsonl, line 12: text 1 is a number, not a text" in done.stderr
+    assert "nothing.tsv: no such file" in bad(*words[:3], "--exclude", "nothing.tsv", "--out", "more", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["prepare"], "say which SOURCE to read"),
-        (["prepare", "reddit", "x", "--out", "y"], "there is no source reddit"),
+        (["prepare", "usenet", "x", "--out", "y"], "there is no source usenet"),
         (["prepare", "pair-files", "--out", "y"], "needs an input"),
         (["prepare", "pair-files", "x", "--out", "y", "--view", "z"], "has no view z; it has pairs, triplets"),
         (["prepare", "pair-files", "x", "--out", "y", "--holdout", "3"], "needs both"),
@@ -138,6 +157,63 @@ def test_damage_is_found_by_info(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 1
     part.write_bytes(content)
     assert "part-00000.arrow: its content has changed" in bad("info", shards)
+
+
+def test_info_shows_what_is_in_shards(model_folder: Path, tmp_path: Path) -> None:
+    make_shards(tmp_path / "pairs", make_pairs(30))
+    words = ("info", "pairs", "--model", model_folder, "--seed", 7)
+    done = run(*words, "--plot", "lengths.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "pairs: shards, whole" in done.stderr
+    assert "drew lengths.png" in done.stderr
+    assert (tmp_path / "lengths.png").read_bytes().startswith(b"\x89PNG")
+    found = facts(*words, cwd=tmp_path)
+    assert (found["kind"], found["num_rows"]) == ("shards", 30)
+    statistics = found["statistics"]
+    assert statistics["tokens"]["max_tokens"] == 64
+    assert statistics["tokens"]["columns"]["anchor"]["cut"] == {"64": 0.0, "128": 0.0}
+    assert statistics["seed"] == 7
+    for sample in statistics["samples"]:
+        assert make_pairs(30)[sample["row"]] == (sample["anchor"], sample["positive"])
+        assert f"row {sample['row']}" in done.stdout
+    assert str(statistics["characters"]["positive"]["p95"]) in done.stdout
+
+
+def test_info_does_without_tokens_where_no_model_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_DEFAULT_MODEL", "a-package-that-nobody-installed")
+    shards = make_shards(tmp_path / "pairs", make_pairs(9))
+    cli.info(shards, as_json=True)
+    assert json.loads(capsys.readouterr().out)["statistics"]["tokens"] is None
+    cli.info(shards)
+    assert "name the model whose tokens are to be counted with --model" in " ".join(capsys.readouterr().out.split())
+
+
+def test_info_counts_tokens_beyond_the_limit_of_the_model(model_folder: Path, tmp_path: Path) -> None:
+    make_shards(tmp_path / "pairs", [("coffee " * 500, "water")])
+    tokens = facts("info", "pairs", "--model", model_folder, cwd=tmp_path)["statistics"]["tokens"]["columns"]
+    assert tokens["anchor"]["max"] == 502
+    assert tokens["anchor"]["cut"] == {"64": 1.0, "128": 1.0}
+    assert tokens["positive"]["max"] == 3
+
+
+def test_info_refuses_what_it_cannot_do_before_it_reads(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path / "pairs", make_pairs(9))
+    (shards / "part-00000.arrow").write_bytes(bytes((shards / "part-00000.arrow").stat().st_size))
+    assert "a picture is a PNG" in bad("info", shards, "--plot", "lengths.pdf", code=2)
+    assert "there is no folder" in bad("info", shards, "--plot", tmp_path / "no" / "a.png")
+    assert "no/model: no such folder" in bad("info", shards, "--model", "no/model")
+    assert "its content has changed" in bad("info", shards, "--plot", tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_info_of_other_kinds_takes_no_options_of_shards(tmp_path: Path) -> None:
+    with new_artifact(tmp_path / "task", "task"):
+        pass
+    for words in (["--plot", "a.png"], ["--model", "m"], ["--seed", "0"]):
+        assert "are for shards, and this is of the kind task" in bad("info", "task", *words, code=2, cwd=tmp_path)
+    assert facts("info", "task", cwd=tmp_path)["kind"] == "task"
 
 
 def test_a_truncated_text_is_said(model_folder: Path, tmp_path: Path) -> None:

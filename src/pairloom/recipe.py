@@ -183,6 +183,52 @@ class PairFilesSection(SourceSection):
     """Ready pairs are made by a program: one that cannot be read means that it failed."""
 
 
+class RedditSection(SourceSection):
+    """Comments on Reddit. The defaults are those of PolyAI's conversational datasets."""
+
+    comment_min_chars: int = Field(default=9, ge=1)
+    """A comment that is shorter is neither response nor context."""
+    comment_max_chars: int = Field(default=127, ge=1)
+    """Nor is one that is longer; as an earlier context it is cut."""
+    max_contexts: int = Field(default=10, ge=1)
+    """Comments that the positive of the view multi-context has at most, the one that is answered included."""
+    split: Literal["train", "test", "all"] = "train"
+    """Which threads are read."""
+    train_share: float = Field(default=0.9, gt=0, lt=1)
+    """The share of the threads that are for training."""
+
+
+class WikiAnswersSection(SourceSection):
+    """Clusters of questions that ask the same."""
+
+    pairs_per_cluster: int = Field(default=3, ge=1)
+    """How many pairs a cluster gives at most."""
+
+
+class PaqSection(SourceSection):
+    """Questions generated from passages."""
+
+    passages_per_question: int = Field(default=1, ge=1)
+    """With how many of the passages that it was generated from a question is paired at most."""
+    with_title: bool = False
+    """Whether the title of its article stands before a passage."""
+
+
+class QuoraSection(SourceSection):
+    """Question pairs."""
+
+    quoted: bool = True
+    """Whether the table has quotation marks as in CSV; copies in benchmarks have not."""
+
+
+class AmazonQASection(SourceSection):
+    """Questions about products."""
+
+
+class GooAQSection(SourceSection):
+    """Questions to Google."""
+
+
 class SplitSection(SourceSection):
     """A source that is published in splits."""
 
@@ -201,7 +247,7 @@ class NaturalQuestionsSection(SplitSection):
     """Drop long answers that are a table or a list."""
 
 
-class TriviaQaSection(SplitSection):
+class TriviaQASection(SplitSection):
     """TriviaQA."""
 
     evidence: str | None = None
@@ -212,7 +258,7 @@ class TriviaQaSection(SplitSection):
     """So many documents of a question at most: pages of Wikipedia first, then of the web."""
 
 
-class MsMarcoSection(SplitSection):
+class MSMarcoSection(SplitSection):
     """MS MARCO."""
 
 
@@ -220,7 +266,7 @@ class Eli5Section(SplitSection):
     """ELI5."""
 
 
-class SearchQaSection(SplitSection):
+class SearchQASection(SplitSection):
     """SearchQA."""
 
     num_snippets: int = Field(default=5, ge=1)
@@ -237,15 +283,21 @@ class SourcesSection(Section):
     """What `pairloom prepare` keeps of each source. Not part of a training recipe: its result is in the shards."""
 
     stackexchange: StackExchangeSection = StackExchangeSection()
-    python_docs: PythonDocsSection = Field(default=PythonDocsSection(), alias="python-docs")
-    pair_files: PairFilesSection = Field(default=PairFilesSection(), alias="pair-files")
+    reddit: RedditSection = RedditSection()
+    wikianswers: WikiAnswersSection = WikiAnswersSection()
+    paq: PaqSection = PaqSection()
+    quora: QuoraSection = QuoraSection()
+    amazon_qa: AmazonQASection = Field(default=AmazonQASection(), alias="amazon-qa")
+    gooaq: GooAQSection = GooAQSection()
     squad: SquadSection = SquadSection()
     natural_questions: NaturalQuestionsSection = Field(default=NaturalQuestionsSection(), alias="natural-questions")
-    trivia_qa: TriviaQaSection = Field(default=TriviaQaSection(), alias="trivia-qa")
-    ms_marco: MsMarcoSection = Field(default=MsMarcoSection(), alias="ms-marco")
+    trivia_qa: TriviaQASection = Field(default=TriviaQASection(), alias="trivia-qa")
+    ms_marco: MSMarcoSection = Field(default=MSMarcoSection(), alias="ms-marco")
     eli5: Eli5Section = Eli5Section()
-    search_qa: SearchQaSection = Field(default=SearchQaSection(), alias="search-qa")
+    search_qa: SearchQASection = Field(default=SearchQASection(), alias="search-qa")
     yahoo_answers: YahooAnswersSection = Field(default=YahooAnswersSection(), alias="yahoo-answers")
+    python_docs: PythonDocsSection = Field(default=PythonDocsSection(), alias="python-docs")
+    pair_files: PairFilesSection = Field(default=PairFilesSection(), alias="pair-files")
 
 
 class Recipe(Section):

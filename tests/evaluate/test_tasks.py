@@ -8,7 +8,7 @@ import pytest
 
 from pairloom.artifacts import new_artifact
 from pairloom.errors import ArtifactError, InputError
-from pairloom.evaluate.tasks import RetrievalTask, SentencePairTask, read_task
+from pairloom.evaluate.tasks import RetrievalTask, SentencePairTask, read_task, task_texts
 from pairloom.records import Text
 
 from .fakes import write_beir, write_lines
@@ -193,6 +193,22 @@ def test_sentence_pairs_are_read(tmp_path: Path) -> None:
         sentences2=("A dog is running.", "A plane."),
         targets=(4.5, 0.0),
     )
+
+
+def test_every_text_of_a_task_for_comparison(tmp_path: Path) -> None:
+    """Queries, titles, bodies and both, whatever has been judged; both sides of sentence pairs."""
+    texts = list(task_texts(write_beir(tmp_path / "task", qrels={})))
+    assert sorted(texts) == sorted(
+        ["what flies", "what walks", "Bees", "They fly.", "Bees They fly.", "Ants walk.", "Cats sleep."]
+    )
+    lines = ["label\tsentence1\tsentence2", "1\tA dog.\tDogs.", "0\tA cat.\tA plane."]
+    path = write_lines(tmp_path / "animals.tsv", lines)
+    assert sorted(task_texts(path)) == ["A cat.", "A dog.", "A plane.", "Dogs."]
+    with pytest.raises(InputError, match=r"nothing: no such file"):
+        list(task_texts(tmp_path / "nothing"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: has no queries\.jsonl"):
+        list(task_texts(tmp_path / "empty"))
 
 
 def test_a_generic_name_gives_way_to_the_folders(tmp_path: Path) -> None:

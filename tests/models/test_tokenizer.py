@@ -65,21 +65,21 @@ def with_specials(make: Callable[[], Backend]) -> transformers.PreTrainedTokeniz
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte-level", "unigram"])
-@pytest.mark.parametrize("limit", [3, 16, 512])
-def test_equals_transformers(kind: str, limit: int) -> None:
+@pytest.mark.parametrize("limit", [3, 16, 512, None])
+def test_equals_transformers(kind: str, limit: int | None) -> None:
     oracle = {
         "wordpiece": lambda: make_tokenizer(roberta_like=False),
         "byte-level": lambda: with_specials(byte_level),
         "unigram": lambda: with_specials(unigram),
     }[kind]()
     tokenizer = Tokenizer(oracle.backend_tokenizer.to_str().encode(), max_tokens=limit)
-    expected = oracle(TEXTS, truncation=True, max_length=limit)["input_ids"]
+    expected = oracle(TEXTS, truncation=limit is not None, max_length=limit)["input_ids"]
     whole = oracle(TEXTS)["input_ids"]
     tokens = tokenizer(TEXTS)
     assert np.split(tokens.ids, np.cumsum(tokens.lengths)[:-1])[0].tolist() == expected[0]
     assert tokens.ids.tolist() == [token for row in expected for token in row]
     assert tokens.lengths.tolist() == list(map(len, expected))
-    assert tokens.truncated.tolist() == [len(row) > limit for row in whole]
+    assert tokens.truncated.tolist() == [limit is not None and len(row) > limit for row in whole]
     assert tokenizer.vocabulary_size == max(oracle.get_vocab().values()) + 1
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairloom.errors import UsageError
+from pairloom.pairs import holdout
 from pairloom.pairs.clean import text_hash
-from pairloom.pairs.holdout import Hashes, HeldOut, HeldOutTask, choose_held_out, touches
+from pairloom.pairs.holdout import Candidates, Hashes, HeldOut, HeldOutTask, choose_held_out, touches
 
 
 def hashes(*texts: str) -> Hashes:
@@ -71,7 +73,7 @@ def read_task(folder: Path) -> tuple[dict[str, str], dict[str, str], set[tuple[s
 
 
 def test_task_by_hand(tmp_path: Path) -> None:
-    task = HeldOutTask(HeldOut(queries=hashes("Q1", "Q2"), anchors=hashes("Q1", "Q2", "more")))
+    task = HeldOutTask(HeldOut(hashes("Q1", "Q2"), hashes("Q1", "Q2", "more"), hashes("one", "two", "three")))
     for texts in [("Q1", "one"), ("q1", "two"), ("Q2", "ONE"), ("more", "three"), ("Q1", "one")]:
         task.add(texts, hashes(*texts).tolist())
     assert task.write(tmp_path) == {"num_queries": 2, "num_documents": 3, "num_judgements": 3}
@@ -79,7 +81,6 @@ def test_task_by_hand(tmp_path: Path) -> None:
     assert sorted(queries.values()) == ["Q1", "Q2"]
     assert sorted(documents.values()) == ["ONE", "three", "two"]
     assert {(queries[q], documents[d]) for q, d in judgements} == {("Q1", "ONE"), ("Q1", "two"), ("Q2", "ONE")}
-    assert set(task.text_hashes.tolist()) == set(hashes("q1", "q2", "one", "two", "three").tolist())
 
 
 WORD = st.sampled_from(["a", "b", "c", "d", "e", "f", "A", "B"])
@@ -93,11 +94,46 @@ def test_training_sees_no_text_of_the_task(pairs: list[tuple[str, str]], queries
         held_out = choose(pairs, queries, queries + more, seed)
     except UsageError:
         return
-    task = HeldOutTask(held_out)
     table = np.array([hashes(*pair) for pair in pairs])
     kept_back = np.isin(table[:, 0], held_out.anchors)
-    for row in np.flatnonzero(kept_back):
-        task.add(pairs[row], table[row].tolist())
-    trained = table[~kept_back & ~touches(table, task.text_hashes)]
-    assert not set(trained.ravel().tolist()) & set(task.text_hashes.tolist())
+    assert set(held_out.documents.tolist()) == set(table[kept_back, 1].tolist())
+    trained = table[~kept_back & ~touches(table, held_out.texts)]
+    assert not set(trained.ravel().tolist()) & set(held_out.texts.tolist())
     assert len(held_out.queries) == queries
+
+
+@given(st.integers(1, 40), st.integers(0, 60), st.integers(0, 3), st.data())
+def test_a_stream_in_little_memory_gives_the_same_choice(
+    queries: int, more: int, seed: int, data: st.DataObject
+) -> None:
+    pairs = data.draw(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=300))
+    table = np.array(pairs, dtype=np.uint64)
+    candidates = Candidates(queries, queries + more, seed)
+    for part in np.array_split(table, 1 + len(table) // 7):
+        candidates.add(part[:, 0], part[:, 1])
+    try:
+        expected = choose_held_out(
+            table[:, 0], table[:, 1], num_queries=queries, num_documents=queries + more, seed=seed
+        )
+    except UsageError as error:
+        with pytest.raises(UsageError, match=re.escape(str(error))):
+            candidates.choose()
+        return
+    chosen = candidates.choose()
+    for name in ("queries", "anchors", "documents", "texts"):
+        assert getattr(chosen, name).tolist() == getattr(expected, name).tolist()
+
+
+@pytest.fixture(autouse=True)
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the stream forget what it can after every 16 pairs."""
+    monkeypatch.setattr(holdout, "_MIN_ROOM", 16)
+
+
+def test_what_cannot_be_held_out_is_forgotten() -> None:
+    candidates = Candidates(10, 10, 0)
+    kept = []
+    for part in np.array_split(np.arange(100_000, dtype=np.uint64), 100):
+        candidates.add(part, part)
+        kept.append(candidates._num_pairs)
+    assert max(kept[1:]) < 2000

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -87,6 +89,28 @@ def test_files_open_with_plain_arrow(tmp_path: Path) -> None:
     assert table.schema.field("anchor_hash").type == pa.uint64()
 
 
+LOAD_WITH_DATASETS = """
+import sys
+from datasets import load_dataset
+rows = load_dataset("arrow", data_files=sys.argv[1] + "/*.arrow", split="train", cache_dir=sys.argv[1] + "-cache")
+print(rows.column_names, rows[7]["anchor"], len(rows))
+print(next(iter(load_dataset("arrow", data_files=sys.argv[1] + "/*.arrow", split="train", streaming=True)))["positive"])
+"""
+
+
+def test_files_open_with_datasets(tmp_path: Path) -> None:
+    if importlib.util.find_spec("datasets") is None:
+        pytest.skip("datasets is not installed")
+    write(tmp_path / "shards", numbered(8))
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", LOAD_WITH_DATASETS, str(tmp_path / "shards")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment)
+    assert done.stdout.splitlines() == [
+        "['anchor', 'positive', 'anchor_hash', 'positive_hash'] anchor 7 8",
+        "positive 0 é",
+    ]
+
+
 def test_fingerprint_is_of_the_content_alone(tmp_path: Path) -> None:
     first = write(tmp_path / "first", numbered(7))
     assert first.fingerprint == write(tmp_path / "second", numbered(7)).fingerprint
@@ -106,7 +130,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_pairs_and_triplets_do_not_mix(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="zip"), new_shards(tmp_path / "shards", SMALL) as writer:
+    with pytest.raises(ValueError, match="convert"), new_shards(tmp_path / "shards", SMALL) as writer:
         writer.write(("a", "b"), (1, 2))
         writer.write(("a", "b", "c"), (1, 2, 3))
     with pytest.raises(ValueError, match="columns must be"):

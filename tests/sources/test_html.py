@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import gzip
+import re
+from html import unescape
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pairloom.pairs.clean import clean_text
-from pairloom.sources.html import html_to_text
+from pairloom.sources.html import _parsed, html_to_text
 
 
 @pytest.mark.parametrize(
@@ -61,3 +66,31 @@ def test_blocks_keep_their_words_apart(words: list[str]) -> None:
 def test_very_deep_nesting_loses_nothing() -> None:
     deep = "<p>START</p>" + "<blockquote>" * 3000 + "middle &amp; more" + "</blockquote>" * 3000 + "<p>END</p>"
     assert clean_text(html_to_text(deep)) == "START middle & more END"
+
+
+TAGS = "p code pre strong em a li ul ol br hr blockquote td tr table h2 sup kbd img script title b x-y".split()
+MARKUP = st.one_of(
+    st.sampled_from([f"<{slash}{tag}>" for tag in TAGS for slash in ("", "/")]),
+    st.sampled_from(
+        ['<a href="https://example.org/?a=1&amp;b=2" rel="nofollow">', "<br />", '<img src="x.png" alt="a > b">']
+    ),
+    st.sampled_from(
+        ["<!-- x -->", "<P>", "<p class='x'>", "<a href=x>", "a < b", "&lt;p&gt;", "&amp;", "&eacute;", "&#39;"]
+    ),
+    st.text("ab é.\n\t", max_size=4),
+)
+
+
+@given(st.lists(MARKUP, max_size=12))
+def test_plain_markup_is_read_as_the_parser_reads_it(pieces: list[str]) -> None:
+    html = "".join(pieces)
+    if html:
+        assert clean_text(html_to_text(html)) == clean_text(_parsed(html))
+
+
+def test_real_posts_are_read_as_the_parser_reads_them(shared: Path) -> None:
+    content = gzip.decompress((shared / "data/stackexchange/stackoverflow_first620/Posts.xml.gz").read_bytes())
+    bodies = [unescape(body) for body in re.findall(r' Body="(.*?)"', content.decode("utf-8-sig"))]
+    assert len(bodies) > 600
+    for body in filter(None, bodies):
+        assert clean_text(html_to_text(body)) == clean_text(_parsed(body))

@@ -108,14 +108,17 @@ def test_triplets_of_numbers(marco: Corpus) -> None:
 
 def test_broken_lines_are_left_out_and_named(marco: Corpus) -> None:
     folder = write_ranking(marco)
-    collection = marco.write("collection.tsv", COLLECTION.encode() + b"8\tcaf\xe9\n9 no tab\nD1\ttext\n")
+    collection = marco.write(
+        "collection.tsv", COLLECTION.encode() + b"8\tcaf\xe9\n9 no tab\nD1\ttext\n" + b"1" * 5000 + b"\ttext\n"
+    )
     qrels = marco.write("qrels.train.tsv", "10\t0\t0\t1\n10\t0\t0\thigh\n10\t0\t-1\t1\n")
     assert marco.pairs(folder) == [("query ten", "Passage zero.")]
     assert sorted(marco.broken()) == [
         f"{collection}, line 5: not UTF-8 (byte 6 of the line)",
         f"{collection}, line 6: 1 columns instead of 2",
         f"{collection}, line 7: 'D1' is no number of a passage",
-        f"{qrels}, line 2: the relevance 'high' is no number",
+        f"{collection}, line 8: '{'1' * 50}' is no number of a passage",
+        f"{qrels}, line 2: 'high' is no relevance",
         f"{qrels}, line 3: '-1' is no number of a passage",
     ]
 
@@ -168,12 +171,12 @@ def test_columns_with_holes(marco: Corpus) -> None:
         "query without a selected passage": 1,
     }
     assert sorted(place.partition(": ")[2] for place in marco.broken()) == [
+        "'six' is no number of a row, in the column query",
         "has no is_selected; its keys are 'passage_text'",
         "has no passage_text; its keys are 'is_selected'",
         "holds a number, not an object",
         "passages of row 7 are a single text, not a list",
         "query of row 5 is null, not a text",
-        "the row 'six' of the column query is no number",
     ]
 
 

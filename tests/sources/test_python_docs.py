@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ from pairloom.errors import InputError
 from pairloom.recipe import PythonDocsSection
 from pairloom.records import Pair
 from pairloom.sources.python_docs import (
+    SOURCE,
+    find,
     find_code,
     installed_code,
     read_docstrings,
     split_docstring,
-    summary_description,
 )
-from pairloom.sources.source import Intake
+from tests.sources.reading import read_view
 
 MODULE = b'''"""The module.
 
@@ -65,9 +67,8 @@ except ImportError:
 '''
 
 
-def pairs(*inputs: Path | str) -> tuple[list[Pair], Intake]:
-    intake = Intake()
-    return list(summary_description([str(name) for name in inputs], PythonDocsSection(), intake)), intake
+def pairs(*inputs: Path | str) -> tuple[list[Pair], Counter[str]]:
+    return read_view(SOURCE, *inputs)
 
 
 def test_every_docstring_of_a_module_is_read_and_nothing_is_run() -> None:
@@ -119,12 +120,10 @@ def test_folders_packages_and_files(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(MODULE)
     (tmp_path / "a" / "broken.py").write_text('"""x"""\nprint "old"')
-    found, intake = pairs(tmp_path / "a")
+    found, dropped = pairs(tmp_path / "a")
     assert len(found) == 6
-    assert intake.dropped == {"no summary with a description": 1, "module that cannot be parsed": 1}
-    (origin,) = intake.origins
-    assert origin["name"] == str(tmp_path / "a")
-    assert origin["bytes"] == len(MODULE) + len('"""x"""\nprint "old"')
+    assert dropped == {"no summary with a description": 1, "module that cannot be parsed": 1}
+    assert {file.origin for file in find([str(tmp_path / "a")], "", PythonDocsSection())} == {tmp_path / "a"}
     assert pairs(tmp_path / "a" / "b.py")[0] == found
 
 
@@ -150,11 +149,9 @@ def test_the_standard_library_and_the_installed_packages_are_code() -> None:
     assert not {"site-packages", "test", "__pycache__"} & names
 
 
-def test_a_link_that_leads_nowhere_is_counted_and_a_pipe_is_not_read(tmp_path: Path) -> None:
+def test_links_that_lead_nowhere_and_pipes_are_not_read(tmp_path: Path) -> None:
     """Editors leave such links as locks beside the file."""
     (tmp_path / ".#a.py").symlink_to("me@host.1")
     os.mkfifo(tmp_path / "pipe.py")
     (tmp_path / "a.py").write_text('"""Says what it is for.\n\nAnd then it goes on about it at some length."""\n')
-    intake = Intake()
-    assert len(list(summary_description([str(tmp_path)], PythonDocsSection(), intake))) == 1
-    assert intake.dropped["file that cannot be read"] == 1
+    assert len(pairs(tmp_path)[0]) == 1

@@ -128,9 +128,13 @@ def task_texts(path: Path) -> Iterator[str]:
 
     Raises:
         InputError: It cannot be read.
+        ArtifactError: The folder was made by pairloom and is not whole.
     """
-    if not path.is_dir():
-        task = _read_sentence_pairs(path)
+    if path.is_dir() and is_artifact(path):
+        read_manifest(path, "task")
+    pairs = _find(path, "pairs.tsv") if path.is_dir() else path
+    if pairs is not None:
+        task = _read_sentence_pairs(pairs)
         yield from task.sentences1
         yield from task.sentences2
         return

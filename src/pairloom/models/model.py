@@ -70,12 +70,12 @@ class Model:
         """Whether vectors have length 1."""
         return bool(self.heads) and isinstance(self.heads[-1], Normalize) and self.output_size is None
 
-    def tokenizer(self, max_tokens: int | None = None) -> Tokenizer:
-        """The model's tokenizer, with its own limit or a smaller one."""
+    def tokenizer(self, max_tokens: int | None = None, *, cut: bool = True) -> Tokenizer:
+        """The model's tokenizer, with its own limit or a smaller one; or with none, to measure texts."""
         limit = min(max_tokens or self.max_tokens, self.architecture.max_tokens)
         return Tokenizer(
             self.tokenizer_files["tokenizer.json"],
-            max_tokens=limit,
+            max_tokens=limit if cut else None,
             lower_case=self.lower_case,
             path=Path(self.name) / "tokenizer.json",
         )

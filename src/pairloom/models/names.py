@@ -48,10 +48,15 @@ def find_model(name: str | Path) -> Path:
         return path
     if path.exists():
         raise ModelError(f"{path}: is a file; give the model's folder")
-    return _in_package(str(name)) or _on_hub(str(name))
+    return find_in_package(str(name)) or _on_hub(str(name))
 
 
-def _in_package(name: str) -> Path | None:
+def find_in_package(name: str) -> Path | None:
+    """The folder of a model that an installed distribution carries; None if no distribution has this name.
+
+    Raises:
+        ModelError: The distribution carries no model, or its weights are not those that were installed.
+    """
     try:
         files = importlib.metadata.distribution(name).files or []
     except (importlib.metadata.PackageNotFoundError, ValueError):

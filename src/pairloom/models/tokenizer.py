@@ -54,7 +54,7 @@ class Tokenizer:
 
     Args:
         content: What ``tokenizer.json`` holds.
-        max_tokens: Longer texts are cut, special tokens included in the count.
+        max_tokens: Longer texts are cut, special tokens included in the count; None for no limit.
         lower_case: Whether texts are lower-cased first, as some old models ask for.
         path: Where the content came from, for errors.
 
@@ -62,7 +62,9 @@ class Tokenizer:
         ModelError: The content is not a tokenizer.
     """
 
-    def __init__(self, content: bytes, *, max_tokens: int, lower_case: bool = False, path: Path | None = None) -> None:
+    def __init__(
+        self, content: bytes, *, max_tokens: int | None, lower_case: bool = False, path: Path | None = None
+    ) -> None:
         self.max_tokens = max_tokens
         try:
             self._tokenizer = tokenizers.Tokenizer.from_buffer(content)
@@ -74,7 +76,10 @@ class Tokenizer:
             self._tokenizer.normalizer = tokenizers.normalizers.Sequence([part for part in parts if part])
         # What the file says of padding and truncation is somebody's last call, not a property of the model.
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens)
+        if max_tokens is None:
+            self._tokenizer.no_truncation()
+        else:
+            self._tokenizer.enable_truncation(max_tokens)
 
     @property
     def vocabulary_size(self) -> int:

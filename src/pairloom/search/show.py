@@ -10,12 +10,11 @@ from rich.padding import Padding
 from rich.text import Text
 
 from pairloom.records import Hit
+from pairloom.terminal import printable
 
 _SHOWN_CHARACTERS = 400
 # Words of up to this many letters (the, how, ist, …) are in every text; marking them shows nothing.
 _SHORT_WORD = 3
-# A text may hold what a terminal would obey.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def render_hits(query: str, hits: Sequence[Hit]) -> Group:
@@ -23,9 +22,7 @@ def render_hits(query: str, hits: Sequence[Hit]) -> Group:
     blocks: list[RenderableType] = []
     for number, hit in enumerate(hits, start=1):
         blocks.append(
-            Text.assemble(
-                (f"{number:>2}. ", "bold"), (f"{hit.score:.3f}", "green"), "  ", (_CONTROL.sub(" ", hit.id), "dim")
-            )
+            Text.assemble((f"{number:>2}. ", "bold"), (f"{hit.score:.3f}", "green"), "  ", (printable(hit.id), "dim"))
         )
         blocks.append(Padding(mark(query, hit.text), (0, 0, 1, 4)))
     return Group(*blocks)
@@ -37,7 +34,7 @@ def mark(query: str, text: str) -> Text:
     pattern = (
         re.compile(rf"\b(?:{'|'.join(sorted(words, key=len, reverse=True))})\w*", re.IGNORECASE) if words else None
     )
-    shown = Text(_excerpt(_CONTROL.sub(" ", text.encode("utf-8", "replace").decode()), pattern))
+    shown = Text(_excerpt(printable(text), pattern))
     if pattern is not None:
         shown.highlight_regex(pattern, "bold yellow")
     return shown

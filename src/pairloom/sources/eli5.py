@@ -27,9 +27,9 @@ from pairloom.errors import RecordError
 from pairloom.files import open_binary
 from pairloom.recipe import Eli5Section
 from pairloom.records import Pair
-from pairloom.sources.folders import find_files
 from pairloom.sources.formats import JSON_LINES, Format, InputFile, field_of, json_items, kind_of, list_of, text_of
 from pairloom.sources.source import Intake, Source, View
+from pairloom.sources.splits import find_split
 
 _LINK = re.compile(r"\[([^\[\]]*)\]\(\s*_?URL_\d+_?\s*\)")
 _URL = re.compile(r"<?(?<!\w)_?URL_\d+_?(?!\w)>?")
@@ -89,7 +89,7 @@ def _without_links(text: str) -> str:
 
 def find(inputs: Sequence[str], view: str, settings: Eli5Section) -> list[InputFile]:
     """The files; of a folder those of the split."""
-    paths = find_files(inputs, (".jsonl", ".json"), split=settings.split, source="eli5")
+    paths = find_split(inputs, (".jsonl", ".json"), split=settings.split, source="eli5")
     return [InputFile(path, _format(path)) for path in paths]
 
 

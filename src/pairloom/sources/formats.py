@@ -179,7 +179,8 @@ def json_document(piece: Piece) -> Iterator[tuple[Any, BinaryIO]]:
     except (ijson.JSONError, UnicodeDecodeError) as error:
         raise InputError(f"not JSON ({_first_line(error)})", piece.file.path) from None
     finally:
-        stream.detach()  # who opened the file closes it
+        if not stream.closed:
+            stream.detach()  # or it would close, and complain of, a stream that is not its own
 
 
 def json_items(prefix: str) -> Format:
@@ -187,14 +188,14 @@ def json_items(prefix: str) -> Format:
     return Format(partial(_json_items, prefix=prefix))
 
 
-def _csv_rows(piece: Piece, *, columns: tuple[str, ...], header: bool, delimiter: str) -> Numbered:
+def _csv_rows(piece: Piece, *, columns: tuple[str, ...], header: bool, delimiter: str, hint: str) -> Numbered:
     limit = csv.field_size_limit(MAX_RECORD_BYTES)  # 128 kB otherwise, for the whole process
     rows = csv.reader((line + "\n" for _, line in piece.lines()), delimiter=delimiter, strict=True)
     try:
         wanted, num_columns = list(range(len(columns))), len(columns)
         if header:
             first = next(rows, [])
-            wanted, num_columns = places(first, columns, piece.file.path), len(first)
+            wanted, num_columns = places(first, columns, piece.file.path, hint), len(first)
         for row in rows:
             if len(row) == num_columns:
                 yield rows.line_num, [row[place] for place in wanted]
@@ -206,22 +207,23 @@ def _csv_rows(piece: Piece, *, columns: tuple[str, ...], header: bool, delimiter
         csv.field_size_limit(limit)
 
 
-def csv_rows(columns: tuple[str, ...], *, header: bool = True, delimiter: str = ",") -> Format:
+def csv_rows(columns: tuple[str, ...], *, header: bool = True, delimiter: str = ",", hint: str = "") -> Format:
     """Rows of a table with quotes, in which a field may have several lines: a list of texts each.
 
     Args:
         columns: Their names, in the order in which they are wanted.
         header: Whether the first row has the names; otherwise ``columns`` are all there are.
         delimiter: Between the fields.
+        hint: What to do if a column is missing.
     """
-    return Format(partial(_csv_rows, columns=columns, header=header, delimiter=delimiter))
+    return Format(partial(_csv_rows, columns=columns, header=header, delimiter=delimiter, hint=hint))
 
 
-def _tab_table(piece: Piece, *, columns: tuple[str, ...]) -> Numbered:
+def _tab_table(piece: Piece, *, columns: tuple[str, ...], hint: str) -> Numbered:
     lines = piece.lines()
     _, first = next(lines, (1, ""))
     header = first.split("\t")
-    wanted = places(header, columns, piece.file.path)
+    wanted = places(header, columns, piece.file.path, hint)
     for number, line in lines:
         fields = line.split("\t")
         if len(fields) == len(header):
@@ -230,17 +232,18 @@ def _tab_table(piece: Piece, *, columns: tuple[str, ...]) -> Numbered:
             piece.broken(number, f"{len(fields)} columns where the header has {len(header)}")
 
 
-def tab_table(columns: tuple[str, ...]) -> Format:
+def tab_table(columns: tuple[str, ...], *, hint: str = "") -> Format:
     """Lines with tabs between fields and without quotes, the names in the first: a list of texts each."""
-    return Format(partial(_tab_table, columns=columns))
+    return Format(partial(_tab_table, columns=columns, hint=hint))
 
 
-def places(header: list[str], columns: tuple[str, ...], path: Path) -> list[int]:
-    """Where in a header the columns stand; raises `InputError` if one is missing."""
+def places(header: list[str], columns: tuple[str, ...], path: Path, hint: str = "") -> list[int]:
+    """Where in a header the columns stand; raises `InputError`, with the hint, if one is missing."""
     missing = [column for column in columns if column not in header]
     if missing:
         have = ", ".join(header[:10]) + (", …" if len(header) > 10 else "")
-        raise InputError(f"has no column {missing[0]!r}, only {have or 'an empty line'}", path, 1)
+        advice = f"; {hint}" if hint else ""
+        raise InputError(f"has no column {missing[0]!r}, only {have or 'an empty line'}{advice}", path, 1)
     return [header.index(column) for column in columns]
 
 

@@ -29,9 +29,8 @@ from typing import Any
 
 from pairloom.errors import InputError, RecordError
 from pairloom.files import open_binary
-from pairloom.recipe import MsMarcoSection
+from pairloom.recipe import MSMarcoSection
 from pairloom.records import Pair
-from pairloom.sources.folders import find_files, refuse_archive, splits_in
 from pairloom.sources.formats import (
     JSON_LINES,
     TEXT_LINES,
@@ -47,6 +46,7 @@ from pairloom.sources.formats import (
     text_of,
 )
 from pairloom.sources.source import Intake, Keyed, Source, View
+from pairloom.sources.splits import find_split, refuse_archive, splits_in
 
 _ROLE = re.compile(r"(collection|queries|qrels|qidpidtriples|triples)\.(?:[\w-]+\.)*?(?:tsv|txt)\b")
 _FORMATS = {
@@ -60,11 +60,12 @@ _NEEDED = {"pairs": ("collection", "queries", "qrels"), "triplets": ("collection
 _COLUMNS = ("query", "passages")
 _BY_COLUMNS = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"[^"]*"\s*:\s*\{')
 _HEAD_BYTES = 1 << 16
-_ROW_BITS = 40
+_MAX_DIGITS = 12
+_ROW_BITS = 40  # twelve digits
 _BLOCK_BYTES = 1 << 20
 
 
-def read_ranking(record: Any, file: InputFile, settings: MsMarcoSection, intake: Intake) -> Iterator[Pair | Keyed]:
+def read_ranking(record: Any, file: InputFile, settings: MSMarcoSection, intake: Intake) -> Iterator[Pair | Keyed]:
     """Texts by their number, and what is said of the numbers: which texts make a pair or a triplet.
 
     Each of these sends a wish to the texts that it needs; they meet by the number, and the texts that come back meet
@@ -77,9 +78,7 @@ def read_ranking(record: Any, file: InputFile, settings: MsMarcoSection, intake:
             yield Keyed(_text_key(file.role, record[0]), "text", (record[1],))
         case "qrels":
             query, _, passage, relevance = _columns(record, 4)
-            if not relevance.isdecimal():
-                raise RecordError(f"the relevance {relevance[:50]!r} is no number")
-            if int(relevance) == 0:
+            if _number(relevance, "relevance") == 0:
                 intake.drop("passage that does not answer the query")
             else:
                 yield from _wishes(query, passage)
@@ -87,7 +86,7 @@ def read_ranking(record: Any, file: InputFile, settings: MsMarcoSection, intake:
             yield from _wishes(*_columns(record, 3))
 
 
-def join_texts(group: list[Keyed], settings: MsMarcoSection, intake: Intake) -> Iterator[Keyed]:
+def join_texts(group: list[Keyed], settings: MSMarcoSection, intake: Intake) -> Iterator[Keyed]:
     """Gives a text to all who wished for it."""
     texts = [part.fields[0] for part in group if part.kind == "text"]
     wishes = [part for part in group if part.kind != "text"]
@@ -102,7 +101,7 @@ def join_texts(group: list[Keyed], settings: MsMarcoSection, intake: Intake) -> 
             yield Keyed(_key_of(names), place, (names, texts[0]))
 
 
-def join_pairs(group: list[Keyed], settings: MsMarcoSection, intake: Intake) -> Iterator[Pair]:
+def join_pairs(group: list[Keyed], settings: MSMarcoSection, intake: Intake) -> Iterator[Pair]:
     """Puts the texts of a pair or a triplet together."""
     found: dict[str, dict[str, str]] = {}
     for part in group:
@@ -113,15 +112,13 @@ def join_pairs(group: list[Keyed], settings: MsMarcoSection, intake: Intake) -> 
             yield Pair(texts["0"], texts["1"], (texts["2"],) if "2" in texts else ())
 
 
-def read_question(record: Any, file: InputFile, settings: MsMarcoSection, intake: Intake) -> Iterator[Pair | Keyed]:
+def read_question(record: Any, file: InputFile, settings: MSMarcoSection, intake: Intake) -> Iterator[Pair | Keyed]:
     """A query ↔ each passage that was selected for its answer; of data in columns, their cells."""
     if file.role != "columns":
         yield from _selected_pairs(text_of(record, "query"), _selected(list_of(record, "passages")), intake)
         return
     column, row, cell = record
-    if not row.isdecimal() or int(row) >> _ROW_BITS:
-        raise RecordError(f"the row {row[:50]!r} of the column {column} is no number")
-    key = file.group << _ROW_BITS | int(row)
+    key = file.group << _ROW_BITS | _number(row, f"number of a row, in the column {column}")
     if column == "passages":
         if not isinstance(cell, list):
             raise RecordError(f"passages of row {row} are {kind_of(cell)}, not a list")
@@ -132,7 +129,7 @@ def read_question(record: Any, file: InputFile, settings: MsMarcoSection, intake
         raise RecordError(f"query of row {row} is {kind_of(cell)}, not a text")
 
 
-def join_columns(group: list[Keyed], settings: MsMarcoSection, intake: Intake) -> Iterator[Pair]:
+def join_columns(group: list[Keyed], settings: MSMarcoSection, intake: Intake) -> Iterator[Pair]:
     """A query ↔ each of its passages."""
     cells = {part.kind: part.fields for part in group}
     if "query" not in cells:
@@ -169,9 +166,14 @@ def _columns(line: str, count: int) -> list[str]:
 
 def _text_key(role: str, number: str) -> int:
     """Even for passages, odd for queries."""
-    if not number.isdecimal() or int(number) >> 61:
-        raise RecordError(f"{number[:50]!r} is no number of a {'query' if role == 'queries' else 'passage'}")
-    return int(number) << 1 | (role == "queries")
+    what = f"number of a {'query' if role == 'queries' else 'passage'}"
+    return _number(number, what) << 1 | (role == "queries")
+
+
+def _number(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or len(text) > _MAX_DIGITS:
+        raise RecordError(f"{text[:50]!r} is no {what}")
+    return int(text)
 
 
 def _key_of(names: str) -> int:
@@ -202,10 +204,10 @@ def _read_columns(piece: Piece) -> Numbered:
             raise InputError(f"has no column {column!r} with a value for each row", piece.file.path)
 
 
-def find(inputs: Sequence[str], view: str, settings: MsMarcoSection) -> list[InputFile]:
+def find(inputs: Sequence[str], view: str, settings: MSMarcoSection) -> list[InputFile]:
     """The files that a view needs, of those given and those beside them; the split counts for these and in folders."""
     if view == "qa":
-        paths = find_files(inputs, (".json", ".jsonl"), split=settings.split, source="ms-marco")
+        paths = find_split(inputs, (".json", ".jsonl"), split=settings.split, source="ms-marco")
         return [_question_file(path, number) for number, path in enumerate(paths)]
     paths = [Path(name) for name in inputs]
     # What stands beside a file that was named must be of its split.

@@ -26,9 +26,9 @@ from typing import Any
 from pairloom.errors import InputError, RecordError
 from pairloom.recipe import NaturalQuestionsSection
 from pairloom.records import Pair
-from pairloom.sources.folders import find_files
 from pairloom.sources.formats import JSON_LINES, InputFile, field_of, kind_of, list_of, text_of
 from pairloom.sources.source import Intake, Source, View
+from pairloom.sources.splits import find_split
 from pairloom.sources.tokens import untokenize
 
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
@@ -113,7 +113,7 @@ def _text(tokens: list[tuple[str, bool]]) -> str:
 
 def find(inputs: Sequence[str], view: str, settings: NaturalQuestionsSection) -> list[InputFile]:
     """The files; of a folder those of the split."""
-    paths = find_files(inputs, (".jsonl", ".json"), split=settings.split, source="natural-questions")
+    paths = find_split(inputs, (".jsonl", ".json"), split=settings.split, source="natural-questions")
     return [InputFile(path, JSON_LINES) for path in paths]
 
 

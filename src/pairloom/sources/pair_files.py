@@ -43,6 +43,7 @@ from pairloom.sources.formats import (
 from pairloom.sources.source import Intake, Source, View
 
 _PARQUET_ROWS = 1024
+_HINT = "name the columns with --set pair-files.anchor=…"
 
 
 def read_pairs(record: Any, file: InputFile, settings: PairFilesSection, intake: Intake) -> Iterator[Pair]:
@@ -68,9 +69,9 @@ def _format(path: Path, names: tuple[str, ...]) -> Format:
         case ".jsonl" | ".json" | ".ndjson":
             return JSON_LINES
         case ".csv":
-            return csv_rows(names)
+            return csv_rows(names, hint=_HINT)
         case ".tsv":
-            return tab_table(names)
+            return tab_table(names, hint=_HINT)
         case ".parquet" if uncompressed_name(path) == path.name:
             return Format(partial(_read_parquet, names=names))
     raise InputError("pairs are read from .jsonl, .csv and .tsv (plain or compressed) and .parquet", path)
@@ -86,7 +87,7 @@ def _read_parquet(piece: Piece, *, names: tuple[str, ...]) -> Numbered:
     path = piece.file.path
     try:
         with parquet.ParquetFile(path) as file:
-            places(file.schema_arrow.names, names, path)
+            places(file.schema_arrow.names, names, path, _HINT)
             batches = file.iter_batches(_PARQUET_ROWS, columns=list(names))
             texts = (zip(*(batch.column(name).to_pylist() for name in names), strict=True) for batch in batches)
             yield from enumerate(map(list, chain.from_iterable(texts)), start=1)

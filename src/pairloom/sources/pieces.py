@@ -53,15 +53,19 @@ def plan(number: int, file: InputFile, advance: Advance) -> Iterator[Task]:
     elif file.member is None and not is_compressed(file.path):
         with open_binary(file.path):  # that it is there and no directory
             size = file.path.stat().st_size
-        for start in range(0, size, PIECE_BYTES):
+        for start in range(0, max(size, 1), PIECE_BYTES):
             stop = min(start + PIECE_BYTES, size)
             yield Task(number, start, stop, is_first=start == 0, is_last=stop == size)
     else:
         with open_file(file, advance) as stream:
             lines = 0
             for content, is_first, is_last in _cut(stream, file):
-                yield Task(number, lines, None, content, is_first, is_last)
+                task = Task(number, lines, None, content, is_first, is_last)
                 lines += content.count(b"\n")
+                if not is_last:
+                    yield task
+        # Damage may show when the archive is closed; until then nobody shall wonder about how its content ends.
+        yield task
 
 
 @contextmanager

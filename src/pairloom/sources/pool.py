@@ -6,13 +6,17 @@ and that tasks must be made no faster than they are done.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
+
+import pyarrow as pa
 
 from pairloom.errors import PairloomError
 from pairloom.sources.pieces import Advance, Task
@@ -50,14 +54,52 @@ def run(
         PairloomError: What a task or ``each`` raised, or a process has died.
     """
     if num_processes == 1:
-        worker = Worker(job, 0)
-        for task in tasks:
-            each(task, worker.run(task, advance))
-        return worker.finish()
+        with _frugal():
+            worker = Worker(job, 0)
+            for task in tasks:
+                each(task, worker.run(task, advance))
+            return worker.finish()
     with _Processes(job, num_processes) as processes:
         for task, done in processes.run(tasks, advance):
             each(task, done)
         return processes.finish()
+
+
+@contextmanager
+def _frugal() -> Iterator[None]:
+    """Suits Python and Arrow to millions of short-lived records.
+
+    Records are many objects without cycles, over which the garbage collector would only walk: measured on a Stack Exchange
+    dump, for a tenth of the time. And of Arrow's allocators, jemalloc gives back what it does not need: a process peaks at
+    half of what it has otherwise.
+    """
+    thresholds, pool = gc.get_threshold(), pa.default_memory_pool()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    with suppress(NotImplementedError):  # not in every build
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(pool)
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM wait: a process that is interrupted while it starts would say so with a traceback.
+
+    Who is started meanwhile inherits that they wait.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Processes:
@@ -66,12 +108,13 @@ class _Processes:
         context = multiprocessing.get_context("spawn")
         self._processes: dict[Connection, Any] = {}
         self._working: dict[Connection, _Task] = {}
-        for number in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, job, number), daemon=True)
-            process.start()
-            theirs.close()
-            self._processes[ours] = process
+        with _signals_wait():
+            for number in range(count):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, job, number), daemon=True)
+                process.start()
+                theirs.close()
+                self._processes[ours] = process
 
     def __enter__(self) -> _Processes:
         return self
@@ -145,11 +188,14 @@ class _Processes:
 def _serve(connection: Connection, job: Job, number: int) -> None:
     """What a process does until it is told that there is no more, or nobody is there any more to tell."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who hands out the tasks decides
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
-        worker = Worker(job, number)
-        while (task := connection.recv()) is not None:
-            connection.send(worker.run(task, connection.send))
-        connection.send(worker.finish())
+        with _frugal():
+            worker = Worker(job, number)
+            while (task := connection.recv()) is not None:
+                connection.send(worker.run(task, connection.send))
+            connection.send(worker.finish())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except (PairloomError, OSError) as error:

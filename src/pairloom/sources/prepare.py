@@ -91,6 +91,8 @@ def prepare(
     chosen, chosen_view = _choose(source, view)
     if not inputs and chosen.needs_inputs:
         raise UsageError(f"{source} needs an input: {chosen.inputs}")
+    if num_processes is not None and num_processes < 1:
+        raise UsageError(f"{num_processes} processes cannot read anything; ask for one or more")
     holdout_documents = _check_holdout(holdout, holdout_documents, holdout_out, out)
     section: SourceSection = getattr(settings or SourcesSection(), source.replace("-", "_"))
     files = chosen.find([str(name) for name in inputs], chosen_view.name, section)

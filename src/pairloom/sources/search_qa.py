@@ -28,9 +28,8 @@ from typing import IO, Any, cast
 
 from pairloom.errors import InputError, RecordError
 from pairloom.files import json_fault, uncompressed_name
-from pairloom.recipe import SearchQaSection
+from pairloom.recipe import SearchQASection
 from pairloom.records import Pair
-from pairloom.sources.folders import choose_split, files_in, refuse_archive, splits_in
 from pairloom.sources.formats import (
     JSON_WHOLE,
     MAX_RECORD_BYTES,
@@ -44,6 +43,7 @@ from pairloom.sources.formats import (
     text_of,
 )
 from pairloom.sources.source import Intake, Source, View
+from pairloom.sources.splits import choose_split, files_in, refuse_archive, splits_in
 from pairloom.sources.tokens import untokenize
 
 _ENDINGS = (".zip", ".txt", ".json")  # a packed corpus before what it was packed from
@@ -52,7 +52,7 @@ _SNIPPET = re.compile(r"<s>(.*?)</s>")
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError)
 
 
-def read_question(record: Any, file: InputFile, settings: SearchQaSection, intake: Intake) -> Iterator[Pair]:
+def read_question(record: Any, file: InputFile, settings: SearchQASection, intake: Intake) -> Iterator[Pair]:
     """A question ↔ each of its first snippets, or these joined."""
     question, snippets = _from_line(record) if isinstance(record, str) else _from_json(record)
     snippets = [snippet for snippet in snippets if snippet.strip()][: settings.num_snippets]
@@ -139,7 +139,7 @@ def _record(piece: Piece, number: int, name: str, content: bytes) -> Numbered:
         piece.broken(number, f"not JSON ({json_fault(error, lines=True)}), in {name}")
 
 
-def find(inputs: Sequence[str], view: str, settings: SearchQaSection) -> list[InputFile]:
+def find(inputs: Sequence[str], view: str, settings: SearchQASection) -> list[InputFile]:
     """Archives, texts, or JSON files: of a folder, what comes first of these, and of that the split."""
     files = []
     for path in map(Path, inputs):
@@ -157,7 +157,7 @@ def find(inputs: Sequence[str], view: str, settings: SearchQaSection) -> list[In
     return files
 
 
-def _format(path: Path, settings: SearchQaSection) -> Format:
+def _format(path: Path, settings: SearchQASection) -> Format:
     if _is(path, ".json"):
         return JSON_WHOLE
     if _is(path, ".txt"):

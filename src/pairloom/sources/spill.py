@@ -27,12 +27,13 @@ except ImportError:
 
 Orders = NDArray[np.uint64]
 
-# What a process holds of rows before it writes them, in bytes of text; the Python objects around it, the Arrow copy and
-# its sorted copy make it about four times as much for a moment.
+# What a process holds of rows before it sorts and writes them; for a moment there is a sorted copy of it.
 _BUFFER_BYTES = 32 << 20
+# What it holds of them as Python objects before they become Arrow arrays, which are smaller.
+_CHUNK_BYTES = 2 << 20
 # What a bucket shall have when it is read back, and how many there may be: each costs a record batch per buffer.
-_BUCKET_BYTES = 64 << 20
-_MAX_BUCKETS = 1024
+_BUCKET_BYTES = 16 << 20
+_MAX_BUCKETS = 2048
 
 
 def choose_num_buckets(num_bytes: int) -> int:
@@ -77,28 +78,40 @@ class SpillWriter:
     def __init__(self, path: Path, kind: SpillKind, num_buckets: int) -> None:
         self._path, self._kind, self._num_buckets = path, kind, num_buckets
         self._rows: list[Sequence[Any]] = []
-        self._size = 0
+        self._chunks: list[Any] = []
+        self._rows_bytes = self._chunks_bytes = 0
         self._sink: Any = None
         self._stream: Any = None
-        self._buckets: list[NDArray[np.int64]] = []
-        self.num_rows = 0
+        self._buckets: list[NDArray[np.int16]] = []
 
     def write(self, row: Sequence[Any], size: int) -> None:
         """Puts a row aside: its values in the order of the schema, and about how many bytes they have."""
         self._rows.append(row)
-        self._size += size + 64
-        if self._size >= _BUFFER_BYTES:
-            self._flush()
+        self._rows_bytes += size + 64
+        if self._rows_bytes >= _CHUNK_BYTES:
+            self._gather()
+            if self._chunks_bytes >= _BUFFER_BYTES:
+                self._flush()
 
-    def close(self) -> NDArray[np.int64]:
+    def close(self) -> NDArray[np.int16]:
         """Writes what is left; returns the bucket of every record batch of the file."""
-        if self._rows:
+        self._gather()
+        if self._chunks:
             self._flush()
         if self._stream is not None:
             self._stream.close()
             self._sink.close()
             self._stream = None
-        return np.concatenate(self._buckets) if self._buckets else np.empty(0, dtype=np.int64)
+        return np.concatenate(self._buckets) if self._buckets else np.empty(0, dtype=np.int16)
+
+    def _gather(self) -> None:
+        if self._rows:
+            schema = self._kind.schema
+            columns = zip(*self._rows, strict=True)
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+            self._chunks.append(pa.record_batch(arrays, schema=schema))
+            self._chunks_bytes += self._rows_bytes
+            self._rows, self._rows_bytes = [], 0
 
     def _flush(self) -> None:
         schema = self._kind.schema
@@ -106,25 +119,22 @@ class SpillWriter:
             self._sink = pa.OSFile(str(self._path), "wb")
             options = pa.ipc.IpcWriteOptions(compression="lz4")
             self._stream = pa.ipc.new_file(self._sink, schema, options=options)
-        columns = zip(*self._rows, strict=True)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-        table = pa.record_batch(arrays, schema=schema)
-        self.num_rows += len(self._rows)
-        self._rows, self._size = [], 0
-        del arrays
+        table = pa.Table.from_batches(self._chunks, schema)
+        self._chunks, self._chunks_bytes = [], 0
         buckets = bucket_of(self._kind.order(table), self._num_buckets)
         places = np.argsort(buckets, kind="stable")
         table, buckets = table.take(pa.array(places)), buckets[places]
-        starts = np.flatnonzero(np.diff(buckets, prepend=-1))
+        starts = np.flatnonzero(np.diff(buckets, prepend=np.int16(-1)))
         for start, stop in zip(starts.tolist(), np.append(starts, len(buckets))[1:].tolist(), strict=True):
-            self._stream.write_batch(table.slice(start, stop - start))
+            (batch,) = table.slice(start, stop - start).combine_chunks().to_batches()
+            self._stream.write_batch(batch)
         self._buckets.append(buckets[starts])
 
 
-def bucket_of(orders: Orders, num_buckets: int) -> NDArray[np.int64]:
+def bucket_of(orders: Orders, num_buckets: int) -> NDArray[np.int16]:
     """The bucket of each order: its upper bits."""
     bits = num_buckets.bit_length() - 1
-    return (orders >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(orders), dtype=np.int64)
+    return (orders >> np.uint64(64 - bits)).astype(np.int16) if bits else np.zeros(len(orders), dtype=np.int16)
 
 
 class Spill:
@@ -136,7 +146,7 @@ class Spill:
         num_buckets: As it was written.
     """
 
-    def __init__(self, files: dict[Path, NDArray[np.int64]], kind: SpillKind, num_buckets: int) -> None:
+    def __init__(self, files: dict[Path, NDArray[np.int16]], kind: SpillKind, num_buckets: int) -> None:
         self._files = {path: buckets for path, buckets in files.items() if len(buckets)}
         self._kind, self.num_buckets = kind, num_buckets
 

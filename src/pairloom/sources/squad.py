@@ -16,9 +16,9 @@ from typing import Any
 from pairloom.errors import RecordError
 from pairloom.recipe import SquadSection
 from pairloom.records import Pair
-from pairloom.sources.folders import find_files
 from pairloom.sources.formats import InputFile, json_items, kind_of, list_of, text_of
 from pairloom.sources.source import Intake, Source, View
+from pairloom.sources.splits import find_split
 
 _PARAGRAPHS = json_items("data.item.paragraphs.item")
 
@@ -39,7 +39,7 @@ def read_paragraph(record: Any, file: InputFile, settings: SquadSection, intake:
 
 def find(inputs: Sequence[str], view: str, settings: SquadSection) -> list[InputFile]:
     """The files; of a folder those of the split."""
-    paths = find_files(inputs, (".json",), split=settings.split, source="squad")
+    paths = find_split(inputs, (".json",), split=settings.split, source="squad")
     return [InputFile(path, _PARAGRAPHS) for path in paths]
 
 

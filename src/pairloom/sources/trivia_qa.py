@@ -19,18 +19,18 @@ from typing import Any
 
 from pairloom.errors import InputError, RecordError
 from pairloom.pairs.clean import clean_text
-from pairloom.recipe import TriviaQaSection
+from pairloom.recipe import TriviaQASection
 from pairloom.records import Pair
-from pairloom.sources.folders import find_files
 from pairloom.sources.formats import InputFile, json_items, list_of, text_of
 from pairloom.sources.source import Intake, Source, View
+from pairloom.sources.splits import find_split
 
 _QUESTIONS = json_items("Data.item")
 _KINDS = (("EntityPages", "wikipedia"), ("SearchResults", "web"))
 _NUM_PARENTS = 3  # the evidence of triviaqa-rc may stand so many folders above the questions of triviaqa-unfiltered
 
 
-def read_question(record: Any, file: InputFile, settings: TriviaQaSection, intake: Intake) -> Iterator[Pair]:
+def read_question(record: Any, file: InputFile, settings: TriviaQASection, intake: Intake) -> Iterator[Pair]:
     """A question ↔ each document."""
     question = text_of(record, "Question")
     folder = find_evidence(file.path, settings.evidence)
@@ -109,9 +109,9 @@ def find_evidence(questions: Path, named: str | None) -> Path:
     )
 
 
-def find(inputs: Sequence[str], view: str, settings: TriviaQaSection) -> list[InputFile]:
+def find(inputs: Sequence[str], view: str, settings: TriviaQASection) -> list[InputFile]:
     """The files of questions; of a folder those of the split. Their evidence must be there."""
-    paths = find_files(inputs, (".json",), split=settings.split, source="trivia-qa")
+    paths = find_split(inputs, (".json",), split=settings.split, source="trivia-qa")
     for path in paths:
         find_evidence(path, settings.evidence)
     return [InputFile(path, _QUESTIONS) for path in paths]

@@ -27,7 +27,7 @@ from pairloom.sources.pieces import Advance, Task, open_piece
 from pairloom.sources.source import Intake, Keyed
 from pairloom.sources.spill import Orders, Spill, SpillKind, SpillWriter, scatter
 
-Index = dict[Path, NDArray[np.int64]]
+Index = dict[Path, NDArray[np.int16]]
 """Spill files, and the bucket of every record batch in them."""
 
 
@@ -107,7 +107,7 @@ def _part_order(table: Any) -> Orders:
 
 
 PART_KIND = SpillKind(pa.schema([pa.field("key", pa.int64()), pa.field("part", pa.large_binary())]), _part_order)
-"""Parts of a join: the key, and kind and fields as JSON."""
+"""Parts of a join: the key, and kind and fields."""
 
 
 class Worker:
@@ -171,14 +171,14 @@ class Worker:
         table = self._spill.bucket(bucket)
         keys = table.column("key").to_numpy()
         places = np.argsort(keys, kind="stable")
-        keys = keys[places]
-        parts = table.column("part").take(pa.array(places)).to_pylist()
+        keys, ordered = keys[places], places.tolist()
+        parts = table.column("part").to_pylist()
         del table
         starts = np.flatnonzero(np.diff(keys, prepend=-1))
         for start, stop in zip(starts.tolist(), np.append(starts, len(keys))[1:].tolist(), strict=True):
             key = int(keys[start])
             # Sorted, so that what is made of a group does not depend on who read which part first.
-            group = [_decode(key, part) for part in sorted(parts[start:stop])]
+            group = [_decode(key, part) for part in sorted(parts[place] for place in ordered[start:stop])]
             for item in join(group, self._job.section, self._intake):
                 self._put(item)
 
@@ -204,12 +204,21 @@ class _TooManyBrokenError(Exception):
 
 
 def _encode(item: Keyed) -> bytes:
+    """A line of JSON in which every text is replaced by its length in a list, and then the texts."""
     # Half a surrogate pair is no UTF-8, but JSON of a dump may have one; cleaning replaces it.
-    return json.dumps([item.kind, *item.fields], ensure_ascii=False).encode("utf-8", "surrogatepass")
+    texts = [field.encode("utf-8", "surrogatepass") for field in item.fields if isinstance(field, str)]
+    lengths = iter(map(len, texts))
+    head = [item.kind, *([next(lengths)] if isinstance(field, str) else field for field in item.fields)]
+    return b"".join((json.dumps(head).encode(), b"\n", *texts))
 
 
 def _decode(key: int, part: bytes) -> Keyed:
-    kind, *fields = json.loads(part.decode("utf-8", "surrogatepass"))
+    begin = part.index(b"\n") + 1
+    kind, *fields = json.loads(part[:begin])
+    for number, value in enumerate(fields):
+        if isinstance(value, list):
+            fields[number] = part[begin : begin + value[0]].decode("utf-8", "surrogatepass")
+            begin += value[0]
     return Keyed(key, kind, tuple(fields))
 
 

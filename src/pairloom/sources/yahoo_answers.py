@@ -20,9 +20,9 @@ from pairloom.errors import InputError, RecordError
 from pairloom.files import uncompressed_name
 from pairloom.recipe import YahooAnswersSection
 from pairloom.records import Pair
-from pairloom.sources.folders import find_files
 from pairloom.sources.formats import InputFile, csv_rows, json_items, kind_of, list_of, text_of
 from pairloom.sources.source import Intake, Source, View
+from pairloom.sources.splits import find_split
 
 _ROWS = csv_rows(("class", "title", "content", "best answer"), header=False)
 _NFL6 = json_items("item")
@@ -83,7 +83,7 @@ def _text(raw: str) -> str:
 def find(inputs: Sequence[str], view: str, settings: YahooAnswersSection) -> list[InputFile]:
     """The files; of a folder, the tables of the split, or nfL6."""
     ending, file_format = (".json", _NFL6) if view.startswith("nfl6") else (".csv", _ROWS)
-    paths = find_files(inputs, (ending,), split=settings.split, source="yahoo-answers")
+    paths = find_split(inputs, (ending,), split=settings.split, source="yahoo-answers")
     for path in paths:
         if not uncompressed_name(path).endswith(ending):
             raise InputError(f"is no {ending} file, from which the view {view} is made", path)
