@@ -273,7 +273,7 @@ def _beside(inputs: Sequence[Path], role: str, splits: set[str]) -> list[Path]:
 
 SOURCE = Source(
     name="ms-marco",
-    description="MS MARCO: queries to Bing with passages that answer them",
+    description="Queries to Bing, and passages that answer them",
     inputs="the folder with collection.tsv, queries.train.tsv, qrels.train.tsv; triples.train.small.tsv; train_v2.1.json",
     licence="for research that is not commercial",
     citation="Bajaj et al. 2016, https://arxiv.org/abs/1611.09268",
