@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ from pairloom.sources.pieces import Advance, Task
 from pairloom.sources.work import Done, Job, PutAside, Worker
 
 _Task = Task | int
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -90,16 +92,23 @@ def _frugal() -> Iterator[None]:
 def _signals_wait() -> Iterator[None]:
     """Lets Ctrl-C and SIGTERM wait: a process that is interrupted while it starts would say so with a traceback.
 
-    Who is started meanwhile inherits that they wait.
+    Who is started meanwhile inherits that they are blocked. In this process blocking them is not enough, because
+    another thread may take them; so they are noted, and raised when the block ends.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    noted: list[int] = []
+    handlers = {number: signal.signal(number, lambda caught, _: noted.append(caught)) for number in _ENDING}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # those that have waited are noted now
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for got in noted:
+        signal.raise_signal(got)
 
 
 class _Processes:

@@ -44,7 +44,14 @@ def read_title_body(row: Row, file: InputFile, settings: StackExchangeSection, i
         yield Pair(question[0], _text(question[1]))
 
 
-def read_posts(row: Row, file: InputFile, settings: StackExchangeSection, intake: Intake) -> Iterator[Keyed]:
+def read_titles(row: Row, file: InputFile, settings: StackExchangeSection, intake: Intake) -> Iterator[Keyed]:
+    """Titles of questions, and answers, to be joined by the question."""
+    return read_posts(row, file, settings, intake, bodies=False)
+
+
+def read_posts(
+    row: Row, file: InputFile, settings: StackExchangeSection, intake: Intake, *, bodies: bool = True
+) -> Iterator[Keyed]:
     """Questions and answers, to be joined by the question."""
     kind = row.get("PostTypeId")
     if kind == _ANSWER:
@@ -57,8 +64,9 @@ def read_posts(row: Row, file: InputFile, settings: StackExchangeSection, intake
     else:
         post = _question(row, settings, intake)
         if post is not None:
+            title, body = post
             accepted = row.get("AcceptedAnswerId") or ""
-            yield Keyed(_key(file, _number(row, "Id")), "question", (*post, accepted))
+            yield Keyed(_key(file, _number(row, "Id")), "question", (title, body if bodies else "", accepted))
 
 
 def join_title_answer(group: list[Keyed], settings: StackExchangeSection, intake: Intake) -> Iterator[Pair]:
@@ -298,7 +306,7 @@ SOURCE = Source(
     find=find,
     views=(
         View("title-body", "a question's title ↔ its body", read_title_body, num_published=25_316_456),
-        View("title-answer", "title ↔ best answer", read_posts, (join_title_answer,), num_published=21_396_559),
+        View("title-answer", "title ↔ best answer", read_titles, (join_title_answer,), num_published=21_396_559),
         View("title-body-answer", "title and body ↔ best answer", read_posts, (join_title_body_answer,)),
         View(
             "best-worst",
