@@ -2,6 +2,9 @@
 
 The rival reads the dump as the scripts behind the published models did: `xml.etree.ElementTree.parse`, a regular
 expression that strips the tags, a dictionary of questions for the join.
+
+How much two processes can bring depends on the machine, too: for comparison, two runs of one process each are started
+at the same time.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,18 +62,24 @@ class Run:
     rows: int
 
 
-def measure(command: list[str]) -> tuple[float, int]:
-    """Seconds, and the largest sum of resident memory of the command and the processes that it has started."""
+def measure(*commands: list[str]) -> tuple[float, int]:
+    """Seconds until all commands are done that are started at once, and the largest sum of their resident memory.
+
+    The memory is that of the commands and of all processes that they have started.
+    """
     begin = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for command in commands]
     peak = 0
-    while process.poll() is None:
-        peak = max(peak, sum(map(_resident, _family(process.pid))))
+    while any(process.poll() is None for process in processes):
+        peak = max(peak, sum(_resident(pid) for process in processes for pid in _family(process.pid)))
         time.sleep(0.05)
     seconds = time.perf_counter() - begin
-    if process.returncode:
+    for process, command in zip(processes, commands, strict=True):
         assert process.stderr is not None
-        sys.exit(f"{' '.join(command)}\n{process.stderr.read().decode()}")
+        errors = process.stderr.read().decode()
+        process.stderr.close()
+        if process.returncode:
+            sys.exit(f"{' '.join(command)}\n{errors}")
     return seconds, peak
 
 
@@ -89,12 +99,15 @@ def _resident(pid: int) -> int:
         return 0
 
 
-def pairloom(dump: Path, view: str, processes: int, out: Path) -> Run:
-    shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "pairloom", "prepare", "stackexchange", str(dump), "--view", view]
-    seconds, peak = measure([*command, "--out", str(out), "--processes", str(processes), "--quiet"])
-    rows = json.loads((out / "manifest.json").read_text())["facts"]["num_rows"]
-    shutil.rmtree(out)
+def pairloom(dump: Path, view: str, processes: int, folder: Path, *, at_once: int = 1) -> Run:
+    """Prepares the dump, or so many times at once."""
+    outs = [folder / f"out{number}" for number in range(at_once)]
+    command = [sys.executable, "-m", "pairloom", "prepare", "stackexchange", str(dump), "--view", view, "--quiet"]
+    command += ["--processes", str(processes), "--out"]
+    seconds, peak = measure(*([*command, str(out)] for out in outs))
+    rows = json.loads((outs[0] / "manifest.json").read_text())["facts"]["num_rows"]
+    for out in outs:
+        shutil.rmtree(out)
     return Run(seconds, peak, rows)
 
 
@@ -114,40 +127,43 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        small, large = folder / "small.xml", folder / "large.xml"
-        for dump, gigabytes in zip((small, large), options.gigabytes, strict=True):
+        dumps = folder / "small.xml", folder / "large.xml"
+        for dump, gigabytes in zip(dumps, options.gigabytes, strict=True):
             write_dump(dump, int(gigabytes * 1e9))
-        print("rate and memory; MB is 10^6 bytes of XML")
+        print("MB is 10^6 bytes of XML; memory is the peak of all processes together; rates are medians")
         for view in ("title-body", "title-answer"):
-            rounds = []
-            for _ in range(options.rounds):
-                theirs = rival(small, view, folder / "rival.jsonl")
-                ours = [pairloom(small, view, processes, folder / "out") for processes in (1, 2)]
-                rounds.append((theirs, *ours))
-            show(f"{view}, {options.gigabytes[0]:g} GB", small, rounds)
-            runs = [pairloom(large, view, processes, folder / "out") for processes in (1, 2)]
-            for processes, run in zip((1, 2), runs, strict=True):
-                print(
-                    f"  {options.gigabytes[1]:g} GB, {processes} processes: {rate(large, run):.1f} MB/s, "
-                    f"{run.peak_bytes / 2**20:,.0f} MiB, {run.rows:,} pairs"
-                )
+            compare(view, *dumps, folder, options.rounds)
 
 
-def rate(dump: Path, run: Run) -> float:
-    return dump.stat().st_size / 1e6 / run.seconds
-
-
-def show(title: str, dump: Path, rounds: list[tuple[Run, ...]]) -> None:
-    print(title)
-    names = ("ElementTree and a regular expression", "pairloom, 1 process", "pairloom, 2 processes")
-    for number, name in enumerate(names):
-        runs = [each[number] for each in rounds]
+def compare(view: str, small: Path, large: Path, folder: Path, num_rounds: int) -> None:
+    rounds = []
+    for _ in range(num_rounds):
+        theirs, ours = rival(small, view, folder / "rival.jsonl"), pairloom(small, view, 1, folder)
+        one, two = (pairloom(large, view, processes, folder) for processes in (1, 2))
+        rounds.append((theirs, ours, one, two, pairloom(large, view, 1, folder, at_once=2)))
+    print(view)
+    names = (
+        "ElementTree and a regular expression",
+        "pairloom, 1 process",
+        "pairloom, 1 process",
+        "pairloom, 2 processes",
+    )
+    dumps = small, small, large, large
+    for name, dump, runs in zip(names, dumps, zip(*rounds, strict=True), strict=False):
+        size = dump.stat().st_size / 1e6
         print(
-            f"  {name}: {statistics.median(rate(dump, run) for run in runs):.1f} MB/s, "
-            f"{max(run.peak_bytes for run in runs) / 2**20:,.0f} MiB, {runs[0].rows:,} pairs, "
-            f"{statistics.median(each[0].seconds / each[number].seconds for each in rounds):.2f} times the rate of the first"
+            f"  {name}, {size:,.0f} MB: {statistics.median(size / run.seconds for run in runs):.1f} MB/s, "
+            f"{max(run.peak_bytes for run in runs) / 2**20:,.0f} MiB, {runs[0].rows:,} pairs",
+            flush=True,
         )
-    print(f"  two processes to one: {statistics.median(each[1].seconds / each[2].seconds for each in rounds):.2f}")
+    print(f"  one process to ElementTree: {median_ratio(rounds, 0, 1):.2f} times the rate")
+    print(f"  two processes to one: {median_ratio(rounds, 2, 3):.2f} times the rate")
+    print(f"  two runs at once to one: {2 * median_ratio(rounds, 2, 4):.2f} times the rate", flush=True)
+
+
+def median_ratio(rounds: Sequence[tuple[Run, ...]], first: int, second: int) -> float:
+    """Of the rates within a round, the second to the first."""
+    return statistics.median(runs[first].seconds / runs[second].seconds for runs in rounds)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def test_pairs_by_the_judgements(marco: Corpus) -> None:
     assert marco.pairs(write_ranking(marco)) == PAIRS
     assert marco.dropped() == {
         "passage that does not answer the query": 1,
-        "query that is not among the queries": 1,
+        "query not among the queries": 1,
         "passage not in the collection": 1,
         "passage without a query": 1,
     }
@@ -96,7 +96,7 @@ def test_triplets_of_numbers(marco: Corpus) -> None:
     for given in (folder, path):
         assert marco.pairs(given, view="triplets") == expected
         assert marco.dropped() == {
-            "query that is not among the queries": 1,
+            "query not among the queries": 1,
             "passage not in the collection": 2,
             "two texts of it are the same": 1,
         }

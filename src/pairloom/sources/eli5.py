@@ -100,7 +100,7 @@ def _format(path: Path) -> Format:
 
 SOURCE = Source(
     name="eli5",
-    description="ELI5: questions asked to be explained as to a five-year-old",
+    description="Questions asked to be explained as to a five-year-old",
     inputs="eli5-train-kilt.jsonl, JSON lines or lists with title and answers, or their folder",
     licence="that of the authors",
     citation="Fan et al. 2019, https://arxiv.org/abs/1907.09190; KILT: Petroni et al. 2021, "

@@ -56,6 +56,7 @@ class InputFile:
         group: A number that tells files apart that belong to different sites or subsets.
         member: Of a 7z archive, the file in it that is read.
         origin: The folder under which the file is noted in the manifest, where there are thousands; None for itself.
+        expansion: How many times its size the pairs have, roughly, where its records only name texts of other files.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class InputFile:
     group: int = 0
     member: str | None = None
     origin: Path | None = None
+    expansion: int = 1
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ _FORMATS = {
     "triples": tab_lines(3),
 }
 _NEEDED = {"pairs": ("collection", "queries", "qrels"), "triplets": ("collection", "queries", "qidpidtriples")}
+_EXPANSION = {"qidpidtriples": 40}  # three numbers of some 20 bytes, for three texts of some 800
+_PLACES = ("query", "positive", "negative")
 _COLUMNS = ("query", "passages")
 _BY_COLUMNS = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"[^"]*"\s*:\s*\{')
 _HEAD_BYTES = 1 << 16
@@ -92,7 +94,8 @@ def join_texts(group: list[Keyed], settings: MSMarcoSection, intake: Intake) -> 
     wishes = [part for part in group if part.kind != "text"]
     if not texts:
         for part in wishes:
-            intake.drop("query that is not among the queries" if part.kind == "0" else "passage not in the collection")
+            missing = "query not among the queries" if part.kind == _PLACES[0] else "passage not in the collection"
+            intake.drop(missing)
     elif not wishes:
         intake.drop("query without a passage" if group[0].key % 2 else "passage without a query")
     else:
@@ -109,7 +112,8 @@ def join_pairs(group: list[Keyed], settings: MSMarcoSection, intake: Intake) -> 
         found.setdefault(names, {})[part.kind] = text
     for names, texts in found.items():
         if len(texts) == len(names.split()):  # otherwise one was missing, and was counted
-            yield Pair(texts["0"], texts["1"], (texts["2"],) if "2" in texts else ())
+            query, positive, *negatives = (texts[place] for place in _PLACES[: len(texts)])
+            yield Pair(query, positive, tuple(negatives))
 
 
 def read_question(record: Any, file: InputFile, settings: MSMarcoSection, intake: Intake) -> Iterator[Pair | Keyed]:
@@ -153,8 +157,8 @@ def _selected(passages: list[Any]) -> list[str]:
 
 def _wishes(*numbers: str) -> Iterator[Keyed]:
     names = " ".join(numbers)
-    for place, number in enumerate(numbers):
-        yield Keyed(_text_key("collection" if place else "queries", number), str(place), (names,))
+    for place, number in zip(_PLACES, numbers, strict=False):
+        yield Keyed(_text_key("queries" if place == "query" else "collection", number), place, (names,))
 
 
 def _columns(line: str, count: int) -> list[str]:
@@ -221,7 +225,11 @@ def find(inputs: Sequence[str], view: str, settings: MSMarcoSection) -> list[Inp
     for role in needed:
         if role not in found:
             found[role] = _beside(paths, role, splits)
-    return [InputFile(path, _FORMATS[role], role) for role in needed for path in dict.fromkeys(found[role])]
+    return [
+        InputFile(path, _FORMATS[role], role, expansion=_EXPANSION.get(role, 1))
+        for role in needed
+        for path in dict.fromkeys(found[role])
+    ]
 
 
 def _question_file(path: Path, number: int) -> InputFile:
@@ -265,7 +273,7 @@ def _beside(inputs: Sequence[Path], role: str, splits: set[str]) -> list[Path]:
 
 SOURCE = Source(
     name="ms-marco",
-    description="MS MARCO: queries to Bing with passages that answer them",
+    description="Queries to Bing, and passages that answer them",
     inputs="the folder with collection.tsv, queries.train.tsv, qrels.train.tsv; triples.train.small.tsv; train_v2.1.json",
     licence="for research that is not commercial",
     citation="Bajaj et al. 2016, https://arxiv.org/abs/1611.09268",

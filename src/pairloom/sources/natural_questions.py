@@ -119,7 +119,7 @@ def find(inputs: Sequence[str], view: str, settings: NaturalQuestionsSection) ->
 
 SOURCE = Source(
     name="natural-questions",
-    description="Natural Questions: what people asked Google, answered from Wikipedia",
+    description="What people asked Google, answered from Wikipedia",
     inputs="nq-train-*.jsonl.gz (original or simplified), nq-train-kilt.jsonl, or their folder",
     licence="CC BY-SA 3.0",
     citation="Kwiatkowski et al. 2019, https://aclanthology.org/Q19-1026; KILT: Petroni et al. 2021, "

@@ -234,7 +234,7 @@ class _Reading:
 
 
 def _expanded_bytes(file: InputFile) -> int:
-    return file.path.stat().st_size * _EXPANSION.get(file.path.suffix, 1)
+    return file.path.stat().st_size * _EXPANSION.get(file.path.suffix, 1) * file.expansion
 
 
 def _hashes(texts: Iterable[str]) -> Hashes:

@@ -179,7 +179,7 @@ def _told(name: str) -> str:
 
 SOURCE = Source(
     name="search-qa",
-    description="SearchQA: clues of Jeopardy! with what Google found for them",
+    description="Clues of Jeopardy!, and what Google found for them",
     inputs="train.zip, train.txt, a folder of JSON files, or the folder of these",
     licence="that of the authors of clues and snippets",
     citation="Dunn et al. 2017, https://arxiv.org/abs/1704.05179",

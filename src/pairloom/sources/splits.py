@@ -32,7 +32,7 @@ def find_split(inputs: Sequence[str], endings: tuple[str, ...], *, split: str, s
     Raises:
         InputError: A file is an archive, or a folder has no such file.
     """
-    return [path for name in inputs for path in _find(Path(name), endings, split, source)]
+    return list(dict.fromkeys(path for name in inputs for path in _find(Path(name), endings, split, source)))
 
 
 def choose_split(names: Mapping[_Item, str], split: str, path: Path, source: str) -> list[_Item]:

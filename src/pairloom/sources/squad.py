@@ -45,7 +45,7 @@ def find(inputs: Sequence[str], view: str, settings: SquadSection) -> list[Input
 
 SOURCE = Source(
     name="squad",
-    description="SQuAD: questions about paragraphs of Wikipedia",
+    description="Questions about paragraphs of Wikipedia",
     inputs="train-v1.1.json, train-v2.0.json, or their folder",
     licence="CC BY-SA 4.0",
     citation="Rajpurkar et al. 2016, https://arxiv.org/abs/1606.05250, and 2018, https://arxiv.org/abs/1806.03822",

@@ -119,7 +119,7 @@ def find(inputs: Sequence[str], view: str, settings: TriviaQASection) -> list[In
 
 SOURCE = Source(
     name="trivia-qa",
-    description="TriviaQA: trivia questions with documents that answer them",
+    description="Trivia questions, and documents that answer them",
     inputs="the folder triviaqa-rc, or files such as qa/web-train.json with evidence/ beside them",
     licence="that of the authors of questions and documents",
     citation="Joshi et al. 2017, https://arxiv.org/abs/1705.03551",

@@ -5,7 +5,7 @@ Both give rows that are put aside: parts of the next join, or clean pairs with t
 
 from __future__ import annotations
 
-import json
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +26,9 @@ from pairloom.sources.formats import InputFile
 from pairloom.sources.pieces import Advance, Task, open_piece
 from pairloom.sources.source import Intake, Keyed
 from pairloom.sources.spill import Orders, Spill, SpillKind, SpillWriter, scatter
+
+_CONSTANTS = {None: "none", False: "false", True: "true"}
+_MEANINGS = {word: constant for constant, word in _CONSTANTS.items()}
 
 Index = dict[Path, NDArray[np.int16]]
 """Spill files, and the bucket of every record batch in them."""
@@ -204,22 +207,32 @@ class _TooManyBrokenError(Exception):
 
 
 def _encode(item: Keyed) -> bytes:
-    """A line of JSON in which every text is replaced by its length in a list, and then the texts."""
-    # Half a surrogate pair is no UTF-8, but JSON of a dump may have one; cleaning replaces it.
-    texts = [field.encode("utf-8", "surrogatepass") for field in item.fields if isinstance(field, str)]
-    lengths = iter(map(len, texts))
-    head = [item.kind, *([next(lengths)] if isinstance(field, str) else field for field in item.fields)]
-    return b"".join((json.dumps(head).encode(), b"\n", *texts))
+    """A line with a word for each field, and then the texts. JSON would take twice the time."""
+    words, texts = [], []
+    for value in (item.kind, *item.fields):
+        if isinstance(value, str):
+            # Half a surrogate pair is no UTF-8, but JSON of a dump may have one; cleaning replaces it.
+            text = value.encode("utf-8", "surrogatepass")
+            texts.append(text)
+            words.append(f"s{len(text)}")
+        elif isinstance(value, bool | None):
+            words.append(_CONSTANTS[value])
+        else:
+            words.append(str(operator.index(value)))
+    return b"".join((" ".join(words).encode(), b"\n", *texts))
 
 
 def _decode(key: int, part: bytes) -> Keyed:
     begin = part.index(b"\n") + 1
-    kind, *fields = json.loads(part[:begin])
-    for number, value in enumerate(fields):
-        if isinstance(value, list):
-            fields[number] = part[begin : begin + value[0]].decode("utf-8", "surrogatepass")
-            begin += value[0]
-    return Keyed(key, kind, tuple(fields))
+    fields: list[Any] = []
+    for word in part[: begin - 1].decode().split(" "):
+        if word[0] == "s":
+            end = begin + int(word[1:])
+            fields.append(part[begin:end].decode("utf-8", "surrogatepass"))
+            begin = end
+        else:
+            fields.append(_MEANINGS[word] if word in _MEANINGS else int(word))
+    return Keyed(key, fields[0], tuple(fields[1:]))
 
 
 def _wrong_length(texts: Sequence[str], section: SourceSection) -> str | None:

@@ -92,7 +92,7 @@ def find(inputs: Sequence[str], view: str, settings: YahooAnswersSection) -> lis
 
 SOURCE = Source(
     name="yahoo-answers",
-    description="Yahoo Answers: questions of people and the answer voted best",
+    description="Questions of people, and the answer voted best",
     inputs="the folder yahoo_answers_csv, train.csv, or nfL6.json",
     licence="that of the authors; for research",
     citation="Zhang et al. 2015, https://arxiv.org/abs/1509.01626; nfL6: Cohen and Croft 2016, "
