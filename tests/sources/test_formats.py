@@ -70,6 +70,9 @@ def test_csv() -> None:
     found, broken = read(csv_rows(("b", "a")), BOM + b'a,b\n1,"two\nlines, ""so"""\n\n3\n')
     assert found == [(3, ['two\nlines, "so"', "1"])]
     assert broken == [(5, "1 columns instead of 2")]
+    found, broken = read(csv_rows(("a", "b")), b"a,b\ncaf\xe9,1\nx,2\ny\n")
+    assert found == [(3, ["x", "2"])]
+    assert [line for line, _ in broken] == [2, 4], "lines of the file, the broken ones counted"
     found, broken = read(csv_rows(("a", "b"), header=False, delimiter=";"), b"1;2\n3;4;5\n")
     assert found == [(1, ["1", "2"])]
     assert broken == [(2, "3 columns instead of 2")]

@@ -192,7 +192,14 @@ def json_items(prefix: str) -> Format:
 
 def _csv_rows(piece: Piece, *, columns: tuple[str, ...], header: bool, delimiter: str, hint: str) -> Numbered:
     limit = csv.field_size_limit(MAX_RECORD_BYTES)  # 128 kB otherwise, for the whole process
-    rows = csv.reader((line + "\n" for _, line in piece.lines()), delimiter=delimiter, strict=True)
+    line_number = 0  # of the file: the reader counts what it is given, without the lines that are broken
+
+    def lines() -> Iterator[str]:
+        nonlocal line_number
+        for line_number, line in piece.lines():  # noqa: B007
+            yield line + "\n"
+
+    rows = csv.reader(lines(), delimiter=delimiter, strict=True)
     try:
         wanted, num_columns = list(range(len(columns))), len(columns)
         if header:
@@ -200,11 +207,11 @@ def _csv_rows(piece: Piece, *, columns: tuple[str, ...], header: bool, delimiter
             wanted, num_columns = places(first, columns, piece.file.path, hint), len(first)
         for row in rows:
             if len(row) == num_columns:
-                yield rows.line_num, [row[place] for place in wanted]
+                yield line_number, [row[place] for place in wanted]
             elif row:
-                piece.broken(rows.line_num, f"{len(row)} columns instead of {num_columns}")
+                piece.broken(line_number, f"{len(row)} columns instead of {num_columns}")
     except csv.Error as error:
-        raise InputError(f"not sound CSV ({error})", piece.file.path, rows.line_num) from None
+        raise InputError(f"not sound CSV ({error})", piece.file.path, line_number) from None
     finally:
         csv.field_size_limit(limit)
 

@@ -118,7 +118,7 @@ def prepare(
             counts = write_all(distinct, shards, reading.dropped, bar.advance, held_out=held_out, task=task)
         shutil.rmtree(reading.folder)
         if shards.num_rows == 0:
-            raise InputError(_nothing_left(reading.dropped))
+            raise InputError(_nothing_left(reading.dropped, reading.broken))
         facts = {
             **_facts(chosen, chosen_view, section),
             "num_records": reading.num_records,
@@ -275,6 +275,8 @@ def _facts(source: Source, view: View, section: SourceSection) -> dict[str, Any]
     }
 
 
-def _nothing_left(dropped: Counter[str]) -> str:
-    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in dropped.most_common() if count)
-    return f"no pair is left; dropped: {reasons}" if reasons else "no pair is left: the input has none"
+def _nothing_left(dropped: Counter[str], broken: dict[str, Any]) -> str:
+    reasons = [f"{reason}: {count:,}" for reason, count in dropped.most_common() if count]
+    if broken["count"]:
+        reasons.append(f"broken: {broken['count']:,}, such as {broken['places'][0]}")
+    return f"no pair is left; dropped: {', '.join(reasons)}" if reasons else "no pair is left: the input has none"
