@@ -255,12 +255,11 @@ class TrainerCallback:
 
     def _num_consumed(self, args: Any, state: Any) -> int:
         """The batches of the mixture that the trainer's steps so far have taken, over all devices."""
-        devices = 1 if args.accelerator_config.split_batches else args.world_size
-        batches_per_epoch = len(self._batches) // devices
-        steps_per_epoch = max(-(-batches_per_epoch // args.gradient_accumulation_steps), 1)
+        devices: int = 1 if args.accelerator_config.split_batches else args.world_size
+        accumulated: int = args.gradient_accumulation_steps
+        steps_per_epoch = max(-(-(len(self._batches) // devices) // accumulated), 1)
         epoch, step = divmod(state.global_step, steps_per_epoch)
-        within = min(step * args.gradient_accumulation_steps, batches_per_epoch) * devices
-        return epoch * len(self._batches) + within
+        return int(epoch * len(self._batches) + step * accumulated * devices)
 
 
 class _ConsumedBatch(list[int]):

@@ -93,7 +93,8 @@ class MixtureLoader:
             raise UsageError(f"{wrong[0]} is not an option here: the mixture makes the batches; leave it out")
         self._mixture = mixture.copy()
         self._place = mixture.place
-        self._collate, self._options = _Collate(collate_fn), options
+        self._collate: Callable[[Any], Any] = _Collate(collate_fn)
+        self._options = options
 
     def __iter__(self) -> Iterator[Any]:
         place = self._place = self._place.copy()  # an iteration that was left and is gone on with advances its own
