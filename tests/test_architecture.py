@@ -59,6 +59,12 @@ def test_importing_is_light(code: str) -> None:
     assert not loaded_by(code) & HEAVY
 
 
+def test_the_oracles_are_not_loaded_to_serve_them() -> None:
+    loaded = loaded_by("from pairloom import sentence_transformers_data, torch_data")
+    assert "torch" in loaded
+    assert not loaded & {"transformers", "sentence_transformers", "datasets", "accelerate"}
+
+
 def test_importing_pairloom_imports_nothing_else() -> None:
     assert not loaded_by("import pairloom") & {"numpy", "pydantic", "rich", "typer", "tokenizers", "huggingface_hub"}
 

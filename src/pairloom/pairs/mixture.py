@@ -7,13 +7,15 @@ the epoch (`pairloom.pairs.order`). What a mixture remembers is a position for e
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pairloom.errors import InputError, UsageError
-from pairloom.pairs.batch import Batch, Part, own_parts
+from pairloom.pairs.batch import Batch, Part
 from pairloom.pairs.dataset import Dataset
 from pairloom.pairs.distinct import Hashes
 from pairloom.pairs.draws import Drawn, Draws, part_sizes
@@ -110,18 +112,53 @@ class Mixture:
         return self
 
     def __next__(self) -> Batch:
-        """Draws the batch of the next step.
+        """Draws the batch of the next step, and reads its texts.
 
         Raises:
             StopIteration: All datasets have run out.
             InputError: A dataset has too few different texts to fill its part.
         """
+        batch = self._next()
+        if batch is None:
+            raise StopIteration
+        batch = self.read(batch)
+        self._place.advance(batch.step, batch.cursors)
+        return batch
+
+    def draw(self) -> Batch | None:
+        """Draws the batch of the next step from hashes alone, for those who want only some of the texts, or none.
+
+        Returns:
+            The batch with empty ``columns``; None if all datasets have run out.
+
+        Raises:
+            InputError: A dataset has too few different texts to fill its part.
+        """
+        batch = self._next()
+        if batch is not None:
+            self._place.advance(batch.step, batch.cursors)
+        return batch
+
+    def read(self, batch: Batch) -> Batch:
+        """The batch with the texts of the rank's own pairs; it has to be of a mixture of the same datasets."""
+        texts = [part.dataset.texts(part.rows) for part, _ in batch.own_parts()]
+        columns = tuple([text for piece in column for text in piece] for column in zip(*texts, strict=True))
+        return replace(batch, columns=columns)
+
+    def copy(self, place: Place | None = None) -> Mixture:
+        """The same stream, to be drawn from by itself: from the same place on, or from another one of it."""
+        twin = copy.copy(self)
+        twin._place = (place or self._place).copy()
+        return twin
+
+    def _next(self) -> Batch | None:
+        """The batch of the next step without its texts, and without going on to the step after it."""
         cursors: dict[int, Cursor] = {}  # of datasets that run out, and then of those that are drawn
         while True:
             now = [cursors.get(number, cursor) for number, cursor in enumerate(self._place.cursors)]
             available = np.array([not cursor.run_out for cursor in now])
             if not available.any():
-                raise StopIteration
+                return None
             chosen = self._draws.choose(np.array([self._place.step]), available)
             sizes = part_sizes(chosen, self._batch_sizes)
             parts, moved = self._draw(
@@ -129,9 +166,9 @@ class Mixture:
             )
             cursors |= moved
             if parts:
-                batch = self._batch(parts, cursors)
-                self._place.advance(batch.step, cursors)
-                return batch
+                size = sum(len(part.rows) for part in parts)
+                begin, end = (size * rank // self._world_size for rank in (self._rank, self._rank + 1))
+                return Batch(self._place.step, parts, begin, end, (), cursors)
 
     @property
     def place(self) -> Place:
@@ -222,13 +259,6 @@ class Mixture:
             parts.append(Part(self.datasets[number], filled.rows))
             cursors[number], taken = filled.cursor, filled.taken
         return tuple(parts), cursors
-
-    def _batch(self, parts: tuple[Part, ...], cursors: dict[int, Cursor]) -> Batch:
-        size = sum(len(part.rows) for part in parts)
-        begin, end = (size * rank // self._world_size for rank in (self._rank, self._rank + 1))
-        texts = [part.dataset.texts(part.rows) for part, _ in own_parts(parts, begin, end)]
-        columns = tuple([text for piece in column for text in piece] for column in zip(*texts, strict=True))
-        return Batch(self._place.step, parts, begin, end, columns, cursors)
 
 
 def _facts(dataset: Dataset) -> dict[str, Any]:

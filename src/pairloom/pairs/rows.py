@@ -76,6 +76,10 @@ class RowFiles:
     def __len__(self) -> int:
         return self._num_rows
 
+    def __getstate__(self) -> dict[str, Any]:
+        # To another process go the names of the files; it maps them itself.
+        return self.__dict__ | {"_files": {}}
+
     @property
     def columns(self) -> tuple[str, ...]:
         """``("anchor", "positive")``, in triplets also ``"negative"``."""
@@ -133,6 +137,22 @@ class RowFiles:
                         yield Rows(texts, np.stack(hashes, axis=1))
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise _damaged(path, error) from None
+
+    def table(self) -> Any:
+        """Everything as an Arrow table over the mapped files; a text is read when it is looked at.
+
+        Raises:
+            ArtifactError: A file is damaged.
+        """
+        layout, tables = self.layout, []
+        for first in range(0, len(self), layout.rows_per_file):
+            path = self.folder / layout.file_name(first // layout.rows_per_file)
+            try:
+                reader = _open(pa.memory_map(str(path)), layout, min(layout.rows_per_file, len(self) - first))
+                tables.append(reader.read_all())
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise _damaged(path, error) from None
+        return pa.concat_tables(tables)
 
     def __iter__(self) -> Iterator[Pair]:
         for batch in self.batches():
