@@ -169,6 +169,8 @@ class TrainerBatches(Sampler[list[int]]):
     def train_dataset(self) -> dict[str, Any]:
         """The datasets as the trainer wants them: Arrow files mapped into memory, of which nothing is copied.
 
+        Workers of the trainer's loader that are not forked would get all of it as a copy; there, use ``load_dataset``.
+
         Raises:
             UsageError: A dataset is not made of shards; give the trainer a ``DatasetDict`` with the same rows.
             MissingExtraError: The package ``datasets`` is not installed.
@@ -323,4 +325,5 @@ def _opened(dataset: Dataset) -> Any:
     anchor, positive, *negative = rows.columns
     columns = [positive, anchor, *negative] if dataset.swap else list(rows.columns)
     table = rows.table().select(columns).rename_columns(list(rows.columns))
-    return datasets.Dataset(table)
+    # Without a fingerprint it would make one, of every byte.
+    return datasets.Dataset(table, fingerprint=dataset.rows.fingerprint[:32] + ("-swapped" if dataset.swap else ""))
