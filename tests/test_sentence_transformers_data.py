@@ -324,3 +324,15 @@ def test_states_of_batches_that_are_not_known(monkeypatch: pytest.MonkeyPatch, d
 def test_the_trainers_arguments_can_be_pickled_and_keep_the_batches_out(datasets: list[Dataset]) -> None:
     batches = TrainerBatches(mixture(datasets), steps=9)
     assert pickle.loads(pickle.dumps(batches)) == "the batches of a pairloom mixture"
+
+
+def test_epochs_go_on_in_the_stream_and_can_be_had_again(datasets: list[Dataset]) -> None:
+    whole = list(TrainerBatches(mixture(datasets), steps=9))
+    source = mixture(datasets)
+    next(source)
+    batches = TrainerBatches(source, steps=3)
+    assert len(batches) == 3
+    for epoch in (0, 1, 2, 0, 2, 1, 1):
+        batches.set_epoch(epoch)
+        assert list(batches) == whole[3 * epoch : 3 * epoch + 3]
+    assert source.place.step == 1

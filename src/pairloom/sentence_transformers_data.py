@@ -62,8 +62,8 @@ class TrainerBatches(Sampler[list[int]]):
 
     Args:
         mixture: What to draw from, from its beginning. It is copied, and stays where it is.
-        steps: Batches of one epoch of the trainer, over all devices. The next epoch goes on where this one ended, so
-            ``max_steps`` (times ``gradient_accumulation_steps`` and devices) or less makes the run one epoch.
+        steps: Batches of one epoch of the trainer, over all devices. The next epoch goes on where this one ended. Where
+            it is all batches of the run (``max_steps`` by ``gradient_accumulation_steps`` by devices), the run is one.
         allow_changes: Whether a run is resumed with a mixture that has changed; see `Mixture.restore`.
 
     Raises:
@@ -86,10 +86,9 @@ class TrainerBatches(Sampler[list[int]]):
         self._steps, self._allow_changes = steps, allow_changes
         self._begin = mixture.copy()
         self._begin.seek(0)
-        self._now, self._next_step = self._begin, 0
         self._settings = mixture.place.identity.settings
         self._drawn: deque[tuple[int, Mapping[int, Cursor]]] = deque()
-        self._consumed = self._begin.place
+        self._go_to(self._begin)
         self.epoch = 0
         sizes = {dataset.batch_size or self._settings["batch_size"] for dataset in mixture.datasets}
         self.batch_size: int | None = sizes.pop() if len(sizes) == 1 else None
@@ -168,6 +167,8 @@ class TrainerBatches(Sampler[list[int]]):
 
     def train_dataset(self) -> dict[str, Any]:
         """The datasets as the trainer wants them: Arrow files mapped into memory, of which nothing is copied.
+
+        Workers of the trainer's loader that are not forked would get all of it as a copy; there, use ``load_dataset``.
 
         Raises:
             UsageError: A dataset is not made of shards; give the trainer a ``DatasetDict`` with the same rows.
@@ -323,4 +324,5 @@ def _opened(dataset: Dataset) -> Any:
     anchor, positive, *negative = rows.columns
     columns = [positive, anchor, *negative] if dataset.swap else list(rows.columns)
     table = rows.table().select(columns).rename_columns(list(rows.columns))
-    return datasets.Dataset(table)
+    # Without a fingerprint it would make one, of every byte.
+    return datasets.Dataset(table, fingerprint=dataset.rows.fingerprint[:32] + ("-swapped" if dataset.swap else ""))

@@ -417,3 +417,42 @@ def test_datasets_are_opened_as_the_recipe_says(tmp_path: Path) -> None:
     assert (other.anchor_prompt, other.positive_prompt, other.batch_size) == ("q: ", "", 4)
     with pytest.raises(ArtifactError, match="no such folder"):
         open_datasets([DatasetSection(shards=tmp_path / "nothing")])
+
+
+def test_drawing_reads_no_text_and_reading_comes_later() -> None:
+    rows = different(12)
+    source = Mixture([Dataset("a", rows)], batch_size=4, seed=1)
+    drawn = [source.draw() for _ in range(3)]
+    assert rows.rows_taken == []
+    whole = list(islice(Mixture([Dataset("a", different(12))], batch_size=4, seed=1), 3))
+    for batch, expected in zip(drawn, whole, strict=True):
+        assert batch is not None
+        assert (batch.columns, rows_of(batch), batch.step) == ((), rows_of(expected), expected.step)
+        assert source.read(batch).columns == expected.columns
+    ends = Mixture([Dataset("a", different(12), max_epochs=1)], batch_size=4, seed=1)
+    assert [batch and batch.step for batch in (ends.draw() for _ in range(5))] == [0, 1, 2, None, None]
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    source = Mixture([Dataset("a", different(12))], batch_size=4, seed=1)
+    begin = source.place
+    first = next(source)
+    twin = source.copy()
+    assert [batch.step for batch in islice(twin, 2)] == [1, 2]
+    assert source.place.step == 1
+    assert rows_of(next(source.copy(begin))) == rows_of(first)
+    assert (begin.step, source.place.step) == (0, 1)
+
+
+def test_a_batch_whose_texts_cannot_be_read_has_not_been_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = different(12)
+    source = Mixture([Dataset("a", rows)], batch_size=4, seed=1)
+
+    def broken(_: object) -> None:
+        raise ArtifactError("damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "take", broken)
+        with pytest.raises(ArtifactError):
+            next(source)
+    assert next(source).step == 0

@@ -227,3 +227,15 @@ def test_no_damage_crashes_the_reader(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", DAMAGE, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 100
+
+
+def test_the_table_holds_everything_and_names_a_file_that_is_cut(tmp_path: Path) -> None:
+    layout = Layout(PAIR_COLUMNS, rows_per_batch=4, rows_per_file=8)
+    rows = [(f"a{number}", f"p{number}") for number in range(19)]
+    write(tmp_path, layout, rows)
+    table = RowFiles(tmp_path, layout, 19).table()
+    assert list(zip(table["anchor"].to_pylist(), table["positive"].to_pylist(), strict=True)) == rows
+    path = tmp_path / "part-00001.arrow"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ArtifactError, match=r"part-00001\.arrow: damaged"):
+        RowFiles(tmp_path, layout, 19).table()
