@@ -125,7 +125,6 @@ def shards(
     texts: bool = True,
     model: str | None = None,
     blocks: list[int] | None = None,
-    skip: int = 0,
 ) -> Figures:
     """A mixture of shards, drawn with a thread ahead where it tokenizes.
 
@@ -136,7 +135,6 @@ def shards(
         texts: Whether all texts are read, or only those of one rank of 1,024.
         model: Whose tokenizer is used.
         blocks: Rows of a block and blocks of a window, for a block shuffle.
-        skip: Batches that are drawn before the clock starts.
     """
     prepare: Callable[[Batch], int] = len_of_texts
     if model is not None:
@@ -151,10 +149,8 @@ def shards(
     order = BlockShuffle(*blocks) if blocks else None
     mixture = Mixture(datasets, batch_size=BATCH, seed=1, block_shuffle=order, world_size=1 if texts else BATCH)
     with Prefetch(mixture, prepare, depth=4 if model else 0) as stream:
-        size = next(stream)[1]
+        next(stream)
         first = clock.seconds
-        for _ in range(skip):
-            next(stream)
         steady = Clock()
         size = sum(size for _, size in itertools.islice(stream, batches))
         seconds, cpu = steady.seconds, steady.cpu_seconds

@@ -29,6 +29,8 @@ disable_progress_bars()
 
 
 class Contestant(Protocol):
+    def __init__(self, folders: list[Path], cache: Path, seed: int) -> None: ...
+
     def start(self) -> Iterator[Texts]:
         """The anchors of each batch."""
 

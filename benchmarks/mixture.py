@@ -46,7 +46,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000_000, help="of the shards on disk")
     parser.add_argument("--batches", type=int, default=200, help="drawn of the shards on disk, in each round")
     parser.add_argument("--rival-rows", type=int, default=1_000_000)
-    parser.add_argument("--resume-at", type=int, nargs="+", default=(100, 400), help="batches drawn of the rivals' rows")
+    parser.add_argument(
+        "--resume-at", type=int, nargs="+", default=(100, 400), help="batches drawn of the rivals' rows"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where there is room; by default the temporary folder")
     options = parser.parse_args()
@@ -87,7 +89,7 @@ def middle(runs: list[Figures], *path: str) -> float:
         for key in path:
             value = value[key]
         values.append(value)
-    return statistics.median(values)
+    return float(statistics.median(values))
 
 
 def mib(size: float) -> str:
@@ -182,7 +184,9 @@ def show_rivals(options: argparse.Namespace, folders: list[str], cache: Path) ->
     cache.mkdir()
     begin = time.perf_counter()
     probe("contestant", name="interleave_datasets", folders=folders, cache=str(cache), batches=1, resume=False, seed=0)
-    print(f"  `datasets` has copied the shards into its cache, and drawn a batch, in {time.perf_counter() - begin:.0f} s")
+    print(
+        f"  `datasets` has copied the shards into its cache, and drawn a batch, in {time.perf_counter() - begin:.0f} s"
+    )
     print(f"  three datasets by their sizes, batches of {BATCH:,}, median of {options.rounds} rounds", flush=True)
     for batches in options.resume_at:
         wait_for_quiet()
@@ -195,11 +199,11 @@ def show_rivals(options: argparse.Namespace, folders: list[str], cache: Path) ->
                 runs[name].append(begun | {"resume": resumed["resume"], "exact": begun["next"] == resumed["next"]})
         for name, measured in runs.items():
             print(
-                f"    {name}: first batch {middle(measured, 'first'):.2f} s; resume after {batches} batches "
-                f"{middle(measured, 'resume'):.2f} s, {'the same' if all(run['exact'] for run in measured) else 'ANOTHER'} "
+                f"    {name}: first batch {middle(measured, 'first'):.3f} s; resume after {batches} batches "
+                f"{middle(measured, 'resume'):.3f} s, {'the same' if all(run['exact'] for run in measured) else 'ANOTHER'} "
                 f"next batch; state {middle(measured, 'state'):,.0f} bytes; memory "
                 f"{mib(middle(measured, 'memory', 'more_own'))} of its own, {mib(middle(measured, 'memory', 'more'))} with "
-                f"mapped pages, process {mib(middle(measured, 'memory', 'process'))}; "
+                f"mapped pages, after the first batch {mib(middle(measured, 'memory_first', 'more_own'))} of its own; "
                 f"{middle(measured, 'rate'):,.0f} pairs/s",
                 flush=True,
             )
