@@ -199,7 +199,8 @@ def show_rivals(options: argparse.Namespace, folders: list[str], cache: Path) ->
                 runs[name].append(begun | {"resume": resumed["resume"], "exact": begun["next"] == resumed["next"]})
         for name, measured in runs.items():
             print(
-                f"    {name}: first batch {middle(measured, 'first'):.3f} s; resume after {batches} batches "
+                f"    {name}: first batch {middle(measured, 'first'):.3f} s, the first time "
+                f"{measured[0]['first']:.3f} s; resume after {batches} batches "
                 f"{middle(measured, 'resume'):.3f} s, {'the same' if all(run['exact'] for run in measured) else 'ANOTHER'} "
                 f"next batch; state {middle(measured, 'state'):,.0f} bytes; memory "
                 f"{mib(middle(measured, 'memory', 'more_own'))} of its own, {mib(middle(measured, 'memory', 'more'))} with "
