@@ -100,6 +100,7 @@ class DistinctTexts:
 
     def __init__(self, num_columns: int) -> None:
         self._smallest = [np.empty(0, dtype=np.uint64) for _ in range(num_columns)]
+        self._new: list[list[Hashes]] = [[] for _ in range(num_columns)]
 
     def add(self, hashes: Hashes) -> None:
         """Takes up rows: uint64 ``[n, num_columns]``."""
@@ -107,14 +108,23 @@ class DistinctTexts:
             new = scatter(hashes[:, column])
             if len(kept) == _NUM_SKETCHED:
                 new = new[new < kept[-1]]
-            self._smallest[column] = np.union1d(kept, new)[:_NUM_SKETCHED]
+            self._new[column].append(new)
+            # Seldom, because it sorts what is kept anew.
+            if sum(map(len, self._new[column])) >= _NUM_SKETCHED:
+                self._merge(column)
 
     def counts(self) -> list[int]:
         """How many different texts each column has."""
+        for column in range(len(self._smallest)):
+            self._merge(column)
         return [
             len(kept) if len(kept) < _NUM_SKETCHED else round((len(kept) - 1) / (int(kept[-1]) / 2.0**64))
             for kept in self._smallest
         ]
+
+    def _merge(self, column: int) -> None:
+        self._smallest[column] = np.unique(np.concatenate([self._smallest[column], *self._new[column]]))[:_NUM_SKETCHED]
+        self._new[column].clear()
 
 
 def write_all(
