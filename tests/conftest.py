@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,13 @@ WORDS = (
     "the a of to and in how do i what is why can you my not it on for with python list file error water coffee bean "
     "grind brew cup hot cold train model text search vector answer question open close read write run stop fast slow"
 ).split()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeded_interrupts() -> None:
+    """Whoever is started in the background ignores Ctrl-C, and so would the commands that the tests start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
