@@ -196,7 +196,8 @@ def _csv_rows(piece: Piece, *, columns: tuple[str, ...], header: bool, delimiter
 
     def lines() -> Iterator[str]:
         nonlocal line_number
-        for line_number, line in piece.lines():  # noqa: B007
+        for number, line in piece.lines():
+            line_number = number
             yield line + "\n"
 
     rows = csv.reader(lines(), delimiter=delimiter, strict=True)

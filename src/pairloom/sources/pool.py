@@ -71,9 +71,8 @@ def run(
 def _frugal() -> Iterator[None]:
     """Suits Python and Arrow to millions of short-lived records.
 
-    Records are many objects without cycles, over which the garbage collector would only walk: measured on a Stack Exchange
-    dump, for a tenth of the time. And of Arrow's allocators, jemalloc gives back what it does not need: a process peaks at
-    half of what it has otherwise.
+    Records are many objects without cycles, over which the garbage collector would only walk. And of Arrow's allocators,
+    jemalloc gives back what it does not need. docs/log.md has what that brings.
     """
     thresholds, pool = gc.get_threshold(), pa.default_memory_pool()
     gc.freeze()
