@@ -14,7 +14,16 @@ import pytest
 from jaxtyping import install_import_hook
 
 # Shapes in annotations are checked while the tests run.
-install_import_hook(["pairloom.network", "pairloom.train.losses", "pairloom.train.step"], "beartype.beartype")
+install_import_hook(
+    [
+        "pairloom.network",
+        "pairloom.train.gradient_cache",
+        "pairloom.train.losses",
+        "pairloom.train.objective",
+        "pairloom.train.step",
+    ],
+    "beartype.beartype",
+)
 
 import torch  # noqa: E402
 import transformers  # noqa: E402

@@ -246,6 +246,8 @@ def train(
     """Train a model on shards.
 
     Example: `pairloom train adapt --out model --set train.steps=100`
+
+    On several GPUs: `torchrun --nproc-per-node 4 -m pairloom train adapt --out model`
     """
     from pairloom.evaluate.report import render
     from pairloom.recipe import load_recipe
@@ -261,7 +263,9 @@ def train(
         device=device,
         show_progress=not quiet,
     )
-    console.print(f"wrote {out}; see {out / 'README.md'}")
+    if not result.is_first:
+        return
+    console.print(f"wrote {out}; see {out / 'report.html'}")
     if as_json:
         _print_json(result.facts)
     elif result.evaluations:

@@ -58,6 +58,10 @@ class TrainingError(PairloomError):
     """Training cannot go on."""
 
 
+class PeerError(TrainingError):
+    """Another process of the job has ended or does not answer; this one is sound, but cannot go on alone."""
+
+
 class MissingExtraError(PairloomError):
     """A package that stands behind an extra is not installed."""
 

@@ -13,10 +13,21 @@ import transformers
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
 from pairloom.models.read import read_model
+from pairloom.models.tokenizer import Tokens
 from pairloom.network.backbone import Backbone, relative_buckets
+from pairloom.network.noise import DeviceNoise, KeyedNoise
+from pairloom.network.packed import Packed, pack
 from tests.conftest import FAMILIES
 
 BackboneFolder = Callable[[str], Path]
+
+
+def packed(ids: torch.Tensor, lengths: list[int] | None = None) -> Packed:
+    """A rectangle of token numbers, packed."""
+    lengths = lengths or [ids.shape[1]] * len(ids)
+    flat = np.concatenate([row[:length].numpy() for row, length in zip(ids, lengths, strict=True)])
+    tokens = Tokens(flat.astype(np.int32), np.array(lengths), np.zeros(len(lengths), dtype=np.bool_))
+    return pack(tokens, np.arange(len(lengths)), torch.device("cpu"))
 
 
 def load(folder: Path) -> Backbone:
@@ -39,9 +50,9 @@ def test_token_vectors_equal_those_of_transformers(
     torch.manual_seed(1)
     ids = torch.randint(4, backbone.architecture.vocabulary_size, inside.shape).masked_fill(~inside, pad)
     with torch.inference_mode():
-        ours = backbone(ids, inside)
+        ours = backbone(packed(ids, lengths))
         theirs = oracle(input_ids=ids, attention_mask=inside.long()).last_hidden_state
-    np.testing.assert_allclose(ours[inside].numpy(), theirs[inside].numpy(), atol=1e-5)
+    np.testing.assert_allclose(ours.numpy(), theirs[inside].numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["roberta", "mpnet"])
@@ -50,9 +61,9 @@ def test_a_padding_token_inside_a_text_takes_no_position(family: str, backbone_f
     oracle, backbone = transformers.AutoModel.from_pretrained(folder).eval(), load(folder)
     ids = torch.tensor([[0, 5, 1, 6, 7, 2]])
     with torch.inference_mode():
-        ours = backbone(ids, torch.ones_like(ids, dtype=torch.bool))
+        ours = backbone(packed(ids))
         theirs = oracle(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
+    np.testing.assert_allclose(ours.numpy(), theirs[0].numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -72,23 +83,14 @@ def test_dropout_is_where_each_family_has_it(family: str, place: str, backbone_f
         attention_output_dropout=float(place == "hidden" and model.architecture.attention_output_dropout > 0),
         attention_dropout=float(place == "attention"),
     )
-    backbone = Backbone(all_or_nothing).train()
+    backbone = Backbone(all_or_nothing)
     backbone.load_canonical(model.weights)
     ids = torch.randint(4, 40, (2, 9), generator=torch.Generator().manual_seed(3))
-    ours = backbone(ids, torch.ones_like(ids, dtype=torch.bool))
-    theirs = oracle(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-    np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), atol=1e-5)
-
-
-def test_dropout_follows_the_seed(backbone_folder: BackboneFolder) -> None:
-    backbone = load(backbone_folder("bert")).train()
-    ids = torch.full((1, 8), 5)
-    inside = torch.ones_like(ids, dtype=torch.bool)
-    torch.manual_seed(0)
-    first = backbone(ids, inside)
-    torch.manual_seed(0)
-    assert torch.equal(backbone(ids, inside), first), "the same seed gives the same dropout"
-    assert not torch.allclose(backbone(ids, inside), first), "another draw gives another"
+    texts = packed(ids)
+    theirs = oracle(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.flatten(0, 1)
+    for noise in (KeyedNoise(torch.tensor([1, 2]), texts), DeviceNoise(0)):
+        ours = backbone(texts, noise)
+        np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), atol=1e-5)
 
 
 def test_weights_survive_the_round_trip(backbone_folder: BackboneFolder) -> None:
@@ -118,6 +120,6 @@ def test_relative_buckets_by_hand() -> None:
 def test_the_relative_bias_is_trained(backbone_folder: BackboneFolder) -> None:
     backbone = load(backbone_folder("mpnet"))
     ids = torch.randint(4, 40, (2, 12))
-    backbone(ids, torch.ones_like(ids, dtype=torch.bool)).square().sum().backward()
+    backbone(packed(ids)).square().sum().backward()
     assert backbone.relative_bias.weight.grad is not None
     assert bool((backbone.relative_bias.weight.grad != 0).any())

@@ -10,17 +10,19 @@ from pairloom.encode.micro_batches import micro_batches
 from pairloom.errors import UsageError
 from pairloom.models.tokenizer import Tokens
 from pairloom.network.encoder import EncoderNetwork
+from pairloom.network.packed import pack
 from pairloom.recipe import Precision
 
 # On two CPU cores 2,048 tokens were fastest (docs/log.md); a GPU wants to be filled.
 _MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
+PRECISIONS: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class TorchEngine:
     """An `Engine` over an `EncoderNetwork`.
 
     Args:
-        network: Moved to ``device``; its training mode is restored after each call.
+        network: Moved to ``device``.
         device: A torch device; by default a GPU if there is one.
         precision: Under ``bfloat16`` matrix products and attention are computed in it; weights, norms, pooling and the
             vectors are float32.
@@ -34,18 +36,13 @@ class TorchEngine:
 
     def embed(self, tokens: Tokens, *, skip_tokens: int = 0) -> npt.NDArray[np.float32]:
         """See `Engine.embed`."""
-        training = self._network.training
-        self._network.eval()
         vectors: npt.NDArray[np.float32] | None = None
-        try:
-            with torch.inference_mode(), autocast(self.device, self.precision):
-                for rows in micro_batches(tokens.lengths, self._max_tokens):
-                    part = self._network(*to_device(tokens, rows, self._network, self.device), skip_tokens)
-                    if vectors is None:
-                        vectors = np.empty((len(tokens), part.shape[1]), dtype=np.float32)
-                    vectors[rows] = part.float().cpu().numpy()
-        finally:
-            self._network.train(training)
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            for rows in micro_batches(tokens.lengths, self._max_tokens):
+                part = self._network(pack(tokens, rows, self.device), skip_tokens=skip_tokens)
+                if vectors is None:
+                    vectors = np.empty((len(tokens), part.shape[1]), dtype=np.float32)
+                vectors[rows] = part.float().cpu().numpy()
         assert vectors is not None, "an engine is not asked for nothing"
         return vectors
 
@@ -72,11 +69,3 @@ def pick_device(name: str | None) -> torch.device:
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which a forward pass has the precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def to_device(
-    tokens: Tokens, rows: npt.NDArray[np.int64], network: EncoderNetwork, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A micro-batch as the network takes it: padded token numbers [B, T] and lengths [B]."""
-    ids = torch.from_numpy(tokens.padded(rows, network.backbone.architecture.pad_token_id))
-    return ids.to(device, non_blocking=True), torch.from_numpy(tokens.lengths[rows]).to(device, non_blocking=True)

@@ -12,12 +12,16 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from pairloom.models.architecture import Architecture
 from pairloom.models.weights import Weights
+from pairloom.network.kernels import attend_packed, look_up, takes_packed
+from pairloom.network.noise import KeyedNoise, Noise
+from pairloom.network.packed import Packed
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
@@ -39,37 +43,47 @@ class Backbone(nn.Module):
         self.embeddings = Embeddings(architecture)
         if architecture.relative_buckets:
             self.relative_bias = nn.Embedding(architecture.relative_buckets, architecture.num_heads)
-        self.layers = nn.ModuleList(Layer(architecture) for _ in range(architecture.num_layers))
+        self.layers = nn.ModuleList(Layer(architecture, number) for number in range(architecture.num_layers))
+        self.checkpoint_layers = False
+        """Whether layers keep only their input for the backward pass and compute the rest again (Chen et al. 2016)."""
 
-    def forward(self, ids: Int[Tensor, "B T"], inside: Bool[Tensor, "B T"]) -> Float[Tensor, "B T H"]:
+    def forward(self, packed: Packed, noise: Noise | None = None) -> Float[Tensor, "S H"]:
         """Computes token vectors.
 
         Args:
-            ids: Token numbers, padded on the right.
-            inside: True where there is a token, False where there is padding.
-
-        Returns:
-            Token vectors; those of padding mean nothing.
+            packed: The texts.
+            noise: Dropout; without it nothing is dropped.
         """
-        hidden: Tensor = self.embeddings(ids)
-        bias = self._attention_bias(inside)
+        hidden: Tensor = self.embeddings(packed, noise)
+        bias = self._attention_bias(packed)
         for layer in self.layers:
-            hidden = layer(hidden, bias)
+            if self.checkpoint_layers and torch.is_grad_enabled():
+                # Random numbers are the noise's affair, which repeats itself, except where a device draws them.
+                keep_state = noise is not None and not isinstance(noise, KeyedNoise)
+                hidden = checkpoint(
+                    layer, hidden, packed, bias, noise, use_reentrant=False, preserve_rng_state=keep_state
+                )
+            else:
+                hidden = layer(hidden, packed, bias, noise)
         return hidden
 
-    def _attention_bias(self, inside: Bool[Tensor, "B T"]) -> Tensor | None:
+    def _attention_bias(self, packed: Packed) -> Tensor | None:
         """What is added to attention scores, made once and shared by all layers: [1 or B, 1 or A, 1 or T, T].
 
         Without padding and without a relative bias there is none, and attention takes its fastest path.
         """
-        visible = None if bool(inside.all()) else inside[:, None, None, :]
+        device, dtype = packed.ids.device.type, self.embeddings.word.weight.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)  # that of queries and keys
         if not self.architecture.relative_buckets:
-            return visible
+            if packed.full or takes_packed(packed.ids.device, self.architecture, dtype):
+                return None
+            return _closed(packed)[:, None, None, :].to(dtype)
         buckets = relative_buckets(
-            inside.shape[1], self.architecture.relative_buckets, self.architecture.relative_max_distance
-        ).to(inside.device)
+            packed.width, self.architecture.relative_buckets, self.architecture.relative_max_distance
+        ).to(packed.ids.device)
         bias: Tensor = self.relative_bias(buckets).permute(2, 0, 1).unsqueeze(0)
-        return bias if visible is None else bias.masked_fill(~visible, -torch.inf)
+        return (bias if packed.full else bias + _closed(packed)[:, None, None, :]).to(dtype)
 
     def load_canonical(self, weights: Weights) -> None:
         """Copies canonical weights in."""
@@ -102,76 +116,101 @@ class Embeddings(nn.Module):
         hidden = architecture.hidden_size
         self.pad_token_id = architecture.pad_token_id
         self.position_offset = architecture.position_offset
+        self.probability = architecture.hidden_dropout
         self.word = nn.Embedding(architecture.vocabulary_size, hidden)
         self.position = nn.Embedding(architecture.num_positions, hidden)
         self.token_type = nn.Embedding(architecture.num_token_types, hidden) if architecture.num_token_types else None
         self.norm = nn.LayerNorm(hidden, eps=architecture.norm_epsilon)
-        self.dropout = nn.Dropout(architecture.hidden_dropout)
 
-    def forward(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T H"]:
-        if self.position_offset:
-            # As in fairseq, the padding token takes no position, wherever it stands: it may also occur in a text.
-            counted = ids != self.pad_token_id
-            positions = counted.cumsum(dim=1) * counted + self.position_offset - 1
-        else:
-            positions = torch.arange(ids.shape[1], device=ids.device)
-        summed = self.word(ids) + self.position(positions)
+    def forward(self, packed: Packed, noise: Noise | None) -> Float[Tensor, "S H"]:
+        summed = look_up(self.word.weight, packed.ids) + look_up(self.position.weight, self._positions(packed))
         if self.token_type is not None:
             summed = summed + self.token_type.weight[0]
-        embedded: Tensor = self.dropout(self.norm(summed))
-        return embedded
+        normed: Tensor = self.norm(summed)
+        return normed if noise is None else noise.add_dropped(normed, None, probability=self.probability, site=0)
+
+    def _positions(self, packed: Packed) -> Int[Tensor, "S"]:
+        if not self.position_offset:
+            return packed.positions
+        # As in fairseq, the padding token takes no position, wherever it stands: it may also occur in a text.
+        counted = packed.ids != self.pad_token_id
+        before = functional.pad(counted.cumsum(dim=0), (1, 0))
+        return (before[1:] - before[packed.ends[:-1].long()][packed.texts]) * counted + self.position_offset - 1
 
 
 class Layer(nn.Module):
     """Attention and feed-forward, each added to its input and then normalised."""
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, number: int) -> None:
         super().__init__()
-        self.attention = Attention(architecture)
-        self.feed_forward = FeedForward(architecture)
+        first_site = 1 + 3 * number
+        self.attention = Attention(architecture, first_site)
+        self.feed_forward = FeedForward(architecture, first_site + 2)
 
-    def forward(self, hidden: Float[Tensor, "B T H"], bias: Tensor | None) -> Float[Tensor, "B T H"]:
-        attended: Tensor = self.feed_forward(self.attention(hidden, bias))
+    def forward(
+        self, hidden: Float[Tensor, "S H"], packed: Packed, bias: Tensor | None, noise: Noise | None
+    ) -> Float[Tensor, "S H"]:
+        attended: Tensor = self.feed_forward(self.attention(hidden, packed, bias, noise), noise)
         return attended
 
 
 class Attention(nn.Module):
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, site: int) -> None:
         super().__init__()
         hidden = architecture.hidden_size
+        self.architecture = architecture
         self.num_heads = architecture.num_heads
-        self.probability_dropout = architecture.attention_dropout
+        self.weights_site, self.output_site = site, site + 1
         self.qkv = nn.Linear(hidden, 3 * hidden)
         self.output = nn.Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden, eps=architecture.norm_epsilon)
-        self.dropout = nn.Dropout(architecture.attention_output_dropout)
 
-    def forward(self, hidden: Float[Tensor, "B T H"], bias: Tensor | None) -> Float[Tensor, "B T H"]:
-        batch, length, size = hidden.shape
-        heads = self.qkv(hidden).view(batch, length, 3, self.num_heads, size // self.num_heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)
-        if bias is not None and bias.is_floating_point():
-            bias = bias.to(query.dtype)
-        mixed = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias, dropout_p=self.probability_dropout if self.training else 0.0
-        )
-        mixed = mixed.transpose(1, 2).reshape(batch, length, size)
-        normed: Tensor = self.norm(self.dropout(self.output(mixed)) + hidden)
+    def forward(
+        self, hidden: Float[Tensor, "S H"], packed: Packed, bias: Tensor | None, noise: Noise | None
+    ) -> Float[Tensor, "S H"]:
+        probability = self.architecture.attention_dropout if noise is not None else 0.0
+        qkv = self.qkv(hidden)
+        heads = qkv.view(len(qkv), 3, self.num_heads, -1)
+        if takes_packed(qkv.device, self.architecture, qkv.dtype):
+            mixed = attend_packed(heads, packed, probability)
+        else:
+            query, key, value = packed.pad(heads).permute(2, 0, 3, 1, 4).contiguous()
+            if noise is None:
+                mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+            else:
+                mixed = noise.attend(query, key, value, bias, probability=probability, site=self.weights_site)
+            mixed = packed.unpad(mixed.transpose(1, 2))
+        output = self.output(mixed.flatten(1))
+        probability = self.architecture.attention_output_dropout
+        normed: Tensor = self.norm(_add(output, hidden, noise, probability, self.output_site))
         return normed
 
 
 class FeedForward(nn.Module):
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, site: int) -> None:
         super().__init__()
         self.activation = _ACTIVATIONS[architecture.activation]
+        self.probability, self.site = architecture.hidden_dropout, site
         self.up = nn.Linear(architecture.hidden_size, architecture.feed_forward_size)
         self.down = nn.Linear(architecture.feed_forward_size, architecture.hidden_size)
         self.norm = nn.LayerNorm(architecture.hidden_size, eps=architecture.norm_epsilon)
-        self.dropout = nn.Dropout(architecture.hidden_dropout)
 
-    def forward(self, hidden: Float[Tensor, "B T H"]) -> Float[Tensor, "B T H"]:
-        normed: Tensor = self.norm(self.dropout(self.down(self.activation(self.up(hidden)))) + hidden)
+    def forward(self, hidden: Float[Tensor, "S H"], noise: Noise | None) -> Float[Tensor, "S H"]:
+        output = self.down(self.activation(self.up(hidden)))
+        normed: Tensor = self.norm(_add(output, hidden, noise, self.probability, self.site))
         return normed
+
+
+def _add(values: Tensor, residual: Tensor, noise: Noise | None, probability: float, site: int) -> Tensor:
+    if noise is None:
+        return residual + values
+    return noise.add_dropped(values, residual, probability=probability, site=site)
+
+
+def _closed(packed: Packed) -> Float[Tensor, "B T"]:
+    """Minus infinity where there is padding, for attention not to look there."""
+    inside = packed.inside()
+    return torch.zeros(inside.shape, device=inside.device).masked_fill_(~inside, -torch.inf)
 
 
 def relative_buckets(length: int, num_buckets: int, max_distance: int) -> Int[Tensor, "T T"]:

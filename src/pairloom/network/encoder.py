@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pairloom.models.heads import Dense, Head, Pooling
 from pairloom.models.model import Model
 from pairloom.network.backbone import Backbone
+from pairloom.network.noise import Noise
+from pairloom.network.packed import Packed
 from pairloom.network.pooling import pool
 
 _ACTIVATIONS = {
@@ -39,22 +41,23 @@ class EncoderNetwork(nn.Module):
         self.backbone.load_canonical(model.weights)
         self.heads = nn.ModuleList(_build_head(head) for head in model.heads)
 
-    def forward(self, ids: Int[Tensor, "B T"], lengths: Int[Tensor, "B"], skip_tokens: int = 0) -> Float[Tensor, "B D"]:
+    def forward(self, packed: Packed, noise: Noise | None = None, skip_tokens: int = 0) -> Float[Tensor, "B D"]:
         """Computes one vector a text.
 
         Args:
-            ids: Token numbers, padded on the right.
-            lengths: Tokens of each text.
+            packed: The texts.
+            noise: Dropout; without it nothing is dropped.
             skip_tokens: Tokens of a prompt at the beginning that pooling leaves out, for models that ask for it.
         """
-        places = torch.arange(ids.shape[1], device=ids.device)
-        inside = places < lengths[:, None]
-        tokens = self.backbone(ids, inside)
-        # A prompt that fills the whole text would leave nothing: then the last token stands for it.
-        taken = inside & (places >= torch.minimum(lengths[:, None] - 1, torch.full_like(lengths[:, None], skip_tokens)))
+        tokens = packed.pad(self.backbone(packed, noise).float())
+        taken = packed.inside()
+        if skip_tokens:
+            # A prompt that fills the whole text would leave nothing: then the last token stands for it.
+            first = (packed.lengths - 1).clamp(max=skip_tokens)
+            taken = taken & (torch.arange(packed.width, device=first.device) >= first[:, None])
         # Half precision is for the backbone: sums over tokens and lengths of vectors would lose digits.
-        with torch.autocast(ids.device.type, enabled=False):
-            vectors = pool(tokens.float(), taken, self.pooling.modes)
+        with torch.autocast(tokens.device.type, enabled=False):
+            vectors = pool(tokens, taken, self.pooling.modes)
             for head in self.heads:
                 vectors = head(vectors)
         return vectors if self.output_size is None else vectors[:, : self.output_size]

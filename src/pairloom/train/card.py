@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pairloom import __version__
 from pairloom.models.model import Model
+from pairloom.terminal import one_line
+from pairloom.train.metrics import first_and_last, losses_by_dataset
 
 _POOLING = {
     "mean": "mean of the token vectors",
@@ -28,9 +33,8 @@ def write_card(name: str, model: Model, facts: dict[str, Any], records: list[dic
     """
     recipe = facts["recipe"]
     train, loss = recipe["train"], recipe["loss"]
-    steps = [record for record in records if "loss" in record]
+    losses = np.array([record["loss"] for record in records if "loss" in record])
     pairs = sum(data["pairs_drawn"] for data in facts["data"])
-    span = max(1, min(10, len(steps) // 2))
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -76,18 +80,17 @@ vectors = model.encode(["a text", "another text"])
 
 ## Training
 
-| Dataset | Pairs | Weight | Pairs drawn |
-| --- | ---: | ---: | ---: |
-{_dataset_rows(facts)}
+| Dataset | Pairs | Weight | Pairs drawn | Loss at first | at last |
+| --- | ---: | ---: | ---: | ---: | ---: |
+{_dataset_rows(facts, records)}
 
 {facts["steps"]:,} steps of {train["batch_size"]:,} pairs ({pairs:,} pairs drawn, each batch from {_datasets_per_batch(recipe)}, no text
-twice in a batch). In-batch negatives ({"both ways for pairs" if loss["symmetric"] else "one way"}), scale
-{loss["scale"]:g}. AdamW, learning rate {train["learning_rate"]:g} after {train["warmup_steps"]:,} steps of linear warm-up, then
-linear decay; betas {train["betas"][0]:g} and {train["betas"][1]:g}, epsilon {train["epsilon"]:g}, weight decay {train["weight_decay"]:g};
-gradients clipped to norm {train["max_gradient_norm"]:g}. Anchors were cut to {recipe["data"]["anchor_max_tokens"]} tokens, positives to
+twice in a batch). {_objective(loss, records)} AdamW, learning rate {train["learning_rate"]:g} after {train["warmup_steps"]:,}
+steps of linear warm-up, then {_schedule(train)}; betas {train["betas"][0]:g} and {train["betas"][1]:g}, epsilon {train["epsilon"]:g}, weight decay {train["weight_decay"]:g};
+gradients clipped to norm {train["max_gradient_norm"]:g}.{_changes(train, facts)} Anchors were cut to {recipe["data"]["anchor_max_tokens"]} tokens, positives to
 {recipe["data"]["positive_max_tokens"]}. Precision {train["precision"]}, seed {train["seed"]}, on {facts["device"]}, torch {facts["torch"]}.
 
-The mean loss was {_mean_loss(steps[:span])} over the first {span} steps and {_mean_loss(steps[-span:])} over the last {span}.
+{_mean_losses(losses)}
 
 ## Evaluation
 
@@ -103,20 +106,70 @@ def _score_function(model: Model) -> str:
     return "cosine similarity, or dot product, which is equal here" if model.normalized else "cosine similarity"
 
 
+def _objective(loss: dict[str, Any], records: list[dict[str, Any]]) -> str:
+    """What was minimised; keys that runs of earlier versions lack mean that the option was not there."""
+    text = f"In-batch negatives ({'both ways for pairs' if loss['symmetric'] else 'one way'}"
+    extra = [name for key, name in (("query_query", "anchors"), ("document_document", "candidates")) if loss.get(key)]
+    if extra:
+        text += f", {' and '.join(extra)} among themselves too, in one denominator"
+    text += f"), scale {loss['scale']:g}"
+    if loss.get("learn_scale"):
+        last = next((record["scale"] for record in reversed(records) if "scale" in record), loss["scale"])
+        text += f" at first, then learnt: {last:g} at last"
+    if loss.get("mask_false_negatives"):
+        text += "; candidates equal to the anchor or its positive left out"
+    if loss.get("matryoshka_dimensions"):
+        text += f"; mean over the first {', '.join(map(str, loss['matryoshka_dimensions']))} components"
+    return text + "."
+
+
+def _schedule(train: dict[str, Any]) -> str:
+    return {
+        "linear": "linear decay",
+        "cosine": "cosine decay",
+        "warmup-stable-decay": "constant, with linear decay at the end",
+    }[train.get("schedule", "linear")]
+
+
+def _changes(train: dict[str, Any], facts: dict[str, Any]) -> str:
+    """What else of the run made the weights what they are, as sentences."""
+    text = ""
+    if train.get("freeze_embeddings") or train.get("freeze_layers"):
+        parts = ["the embeddings"] if train.get("freeze_embeddings") else []
+        parts += [f"the first {train['freeze_layers']} layers"] if train.get("freeze_layers") else []
+        text += f" Frozen: {' and '.join(parts)}."
+    if train.get("average_decay"):
+        text += f" The weights are a moving average with decay {train['average_decay']:g}."
+    if facts.get("steps_skipped"):
+        text += f" {facts['steps_skipped']:,} steps were passed over, because they were not finite."
+    return text
+
+
 def _datasets_per_batch(recipe: dict[str, Any]) -> str:
     number = min(recipe["data"]["datasets_per_batch"], len(recipe["data"]["datasets"]))
     return "one dataset" if number == 1 else f"up to {number} datasets"
 
 
-def _dataset_rows(facts: dict[str, Any]) -> str:
-    return "\n".join(
-        f"| {data['name']} | {data['pairs']:,} | {data['weight']:g} | {data['pairs_drawn']:,} |"
-        for data in facts["data"]
+def _dataset_rows(facts: dict[str, Any], records: list[dict[str, Any]]) -> str:
+    found = losses_by_dataset(records, [data["name"] for data in facts["data"]])
+    rows = []
+    for data in facts["data"]:
+        _, losses = found[data["name"]]
+        first, last, _ = first_and_last(losses) if len(losses) else (None, None, 0)
+        cells = [one_line(data["name"]).replace("|", "\\|"), f"{data['pairs']:,}", f"{data['weight']:g}"]
+        cells += [f"{data['pairs_drawn']:,}", *("–" if mean is None else f"{mean:.3f}" for mean in (first, last))]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _mean_losses(losses: npt.NDArray[np.float64]) -> str:
+    if not len(losses):
+        return "The loss was not recorded."
+    first, last, span = first_and_last(losses)
+    return (
+        f"The mean loss was {first:.3f} over the first {span} steps and {last:.3f} over the last {span}; a dataset's is the "
+        "mean over up to ten batches that had pairs of it."
     )
-
-
-def _mean_loss(steps: list[dict[str, Any]]) -> str:
-    return f"{sum(step['loss'] for step in steps) / len(steps):.3f}" if steps else "not recorded"
 
 
 def _evaluation_table(evaluations: list[dict[str, Any]]) -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,25 @@ import torch
 from pairloom.artifacts import new_artifact, verify
 from pairloom.errors import ArtifactError, TrainingError
 from pairloom.models.model import Model
-from pairloom.models.weights import read_tensors, write_tensors
+from pairloom.models.weights import write_tensors
 from pairloom.models.write import write_model
 
 logger = logging.getLogger("pairloom")
 
-# What may differ between a run and its continuation: it changes what is written and shown, not what is learnt.
-_FREE_SETTINGS = ("train.checkpoint_every_steps", "train.keep_checkpoints", "data.prefetch_batches")
+# What may differ between a run and its continuation: it changes how it is computed and shown, not what is learnt.
+_FREE_SETTINGS = (
+    "data.prefetch_batches",
+    "train.checkpoint_every_steps",
+    "train.checkpoint_layers",
+    "train.graph_memory_mib",
+    "train.keep_checkpoints",
+    "train.max_skipped_steps",
+    "train.micro_batch_tokens",  # changes the last digits, and on GPUs what is dropped; too little memory may ask for it
+    "train.peer_timeout_s",
+    "train.tensorboard",
+)
+# What a learner has besides its network: moments, step counts, averages.
+STATE_TENSORS = "optimizer.safetensors"
 # What, besides the section ``data``, decides about the batches.
 _MIXTURE_SETTINGS = ("train.batch_size", "train.seed")
 
@@ -34,11 +47,13 @@ class Checkpoint:
     Args:
         path: Its folder, in which ``model`` is a model folder like any other.
         step: Optimizer steps done.
+        num_skipped: Of these, batches that were passed over.
         mixture: The state of the mixture.
     """
 
     path: Path
     step: int
+    num_skipped: int
     mixture: dict[str, Any]
 
 
@@ -46,8 +61,9 @@ def save_checkpoint(
     folder: Path,
     *,
     step: int,
+    num_skipped: int,
     model: Model,
-    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, torch.Tensor],
     mixture: dict[str, Any],
     origin: dict[str, Any],
     keep: int,
@@ -57,8 +73,9 @@ def save_checkpoint(
     Args:
         folder: Where the run's checkpoints lie.
         step: Optimizer steps done.
+        num_skipped: Of these, batches that were passed over.
         model: With the weights of this step.
-        optimizer: AdamW.
+        tensors: Whatever else a learner needs to go on.
         mixture: Its state after the batch of this step.
         origin: What a continuation must have in common: ``recipe`` (resolved), ``data`` and ``base`` (fingerprints).
         keep: How many checkpoints to keep, this one included.
@@ -67,11 +84,14 @@ def save_checkpoint(
         ArtifactError: The disk is full; earlier checkpoints are untouched.
     """
     path = folder / f"step-{step:08d}"
+    _remove_unfinished(folder)
     with new_artifact(path, "checkpoint") as draft:
         (draft.path / "model").mkdir()
         write_model(model, draft.path / "model", readme=f"A checkpoint of a training run, after step {step:,}.\n")
-        write_tensors(draft.path / "optimizer.safetensors", _optimizer_tensors(optimizer))
-        state = {"step": step, "mixture": mixture}
+        arrays = {name: np.atleast_1d(tensor.detach().cpu().numpy()) for name, tensor in tensors.items()}
+        write_tensors(draft.path / STATE_TENSORS, arrays)
+        # The origin is in the manifest, too, for people; but the manifest has no checksum of itself.
+        state = {"step": step, "skipped": num_skipped, "mixture": mixture, "origin": origin}
         (draft.path / "state.json").write_text(json.dumps(state), encoding="utf-8")
         draft.facts.update(step=step, **origin)
     for old in checkpoints(folder)[:-keep]:
@@ -81,9 +101,13 @@ def save_checkpoint(
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    return sorted(
-        path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal() and path.is_dir()
-    )
+    found = (path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal() and path.is_dir())
+    return sorted(found, key=checkpoint_step)
+
+
+def checkpoint_step(path: Path) -> int:
+    """After which step a checkpoint was made, as its name says."""
+    return int(path.name.removeprefix("step-"))
 
 
 def latest_checkpoint(folder: Path, *, origin: dict[str, Any], allow_changes: bool = False) -> Checkpoint:
@@ -99,64 +123,53 @@ def latest_checkpoint(folder: Path, *, origin: dict[str, Any], allow_changes: bo
     """
     for path in reversed(checkpoints(folder)):
         try:
-            manifest = verify(path)
+            verify(path, "checkpoint")
+            checkpoint, before = _read_state(path)
         except ArtifactError as error:
             # Out of the way, because the run will come to this step again.
             path.rename(path.with_name(f"damaged-{path.name}-{time.time_ns()}"))
             logger.warning("checkpoint %s is damaged, so the one before it is used: %s", path.name, error)
             continue
-        _refuse_other_run(path, manifest.facts, origin, allow_changes=allow_changes)
-        state = json.loads((path / "state.json").read_bytes())
-        return Checkpoint(path, state["step"], state["mixture"])
+        _refuse_other_run(path, before, origin, allow_changes=allow_changes)
+        return checkpoint
     raise TrainingError(f"{folder}: holds no whole checkpoint, so there is nothing to resume; start without --resume")
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
-    """Reads AdamW's moments and step counts back."""
-    tensors = read_tensors(path / "optimizer.safetensors")
-    for number, parameter in enumerate(_parameters(optimizer)):
-        optimizer.state[parameter] = {
-            "step": torch.tensor(float(tensors[f"{number}.step"][0])),
-            **{
-                name: torch.from_numpy(tensors[f"{number}.{name}"]).to(parameter.device)
-                for name in ("exp_avg", "exp_avg_sq")
-            },
-        }
+def _read_state(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
+    """A checkpoint, and the origin of the run that made it."""
+    file = path / "state.json"
+    try:
+        state = json.loads(file.read_bytes())
+        return Checkpoint(path, state["step"], state["skipped"], state["mixture"]), state["origin"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{file}: cannot be read ({type(error).__name__}: {error})") from None
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    tensors = {}
-    for number, parameter in enumerate(_parameters(optimizer)):
-        state = optimizer.state[parameter]
-        tensors[f"{number}.step"] = np.array([float(state["step"])], dtype=np.float32)
-        for name in ("exp_avg", "exp_avg_sq"):
-            tensors[f"{number}.{name}"] = state[name].detach().cpu().numpy()
-    return tensors
+def _remove_unfinished(folder: Path) -> None:
+    """Clears what killed processes left, on whichever host: only one process at a time works in a run's folder."""
+    for path in folder.glob(".step-*.partial-*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _refuse_other_run(path: Path, facts: dict[str, Any], origin: dict[str, Any], *, allow_changes: bool) -> None:
+def _refuse_other_run(path: Path, before: dict[str, Any], origin: dict[str, Any], *, allow_changes: bool) -> None:
     recipe = origin["recipe"]
-    if facts["data"] != origin["data"] and not allow_changes:
+    if before["data"] != origin["data"] and not allow_changes:
         raise TrainingError(
             f"{path}: was made with other shards than the recipe names now; start anew with another --out, or go on "
             "with --allow-changes"
         )
-    if facts["base"] != origin["base"]:
+    if before["base"] != origin["base"]:
         raise TrainingError(
             f"{path}: was made from another base than {recipe['model']['base']} is now; start anew with another --out"
         )
     for section in ("model", "data", "loss", "train"):
         for key, value in recipe[section].items():
-            before = facts["recipe"][section].get(key)
+            earlier = before["recipe"][section].get(key)
             of_the_mixture = section == "data" or f"{section}.{key}" in _MIXTURE_SETTINGS
-            if before == value or f"{section}.{key}" in _FREE_SETTINGS or (of_the_mixture and allow_changes):
+            if earlier == value or f"{section}.{key}" in _FREE_SETTINGS or (of_the_mixture and allow_changes):
                 continue
             advice = ", or go on with --allow-changes" if of_the_mixture else ""
             raise TrainingError(
-                f"{path}: was made with {section}.{key} = {json.dumps(before)}, the recipe says "
+                f"{path}: was made with {section}.{key} = {json.dumps(earlier)}, the recipe says "
                 f"{json.dumps(value)}; resume with the same recipe, or start anew with another --out{advice}"
             )

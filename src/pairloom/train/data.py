@@ -12,8 +12,13 @@ from pairloom.pairs.order import BlockShuffle
 from pairloom.recipe import Recipe
 
 
-def start_mixture(recipe: Recipe) -> Mixture:
+def start_mixture(recipe: Recipe, *, rank: int = 0, world_size: int = 1) -> Mixture:
     """Opens the shards of the recipe, and sees to it that they suffice.
+
+    Args:
+        recipe: Its sections ``data`` and ``train`` are used.
+        rank: Whose share of each batch will be read.
+        world_size: How many processes share them.
 
     Raises:
         ArtifactError: Shards are missing or not whole.
@@ -30,6 +35,8 @@ def start_mixture(recipe: Recipe) -> Mixture:
         seed=recipe.train.seed,
         datasets_per_batch=section.datasets_per_batch,
         block_shuffle=blocks,
+        rank=rank,
+        world_size=world_size,
     )
     if all(dataset.max_epochs for dataset in section.datasets) and (most := mixture.count(steps).steps) < steps:
         raise RecipeError(

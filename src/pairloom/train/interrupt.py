@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 logger = logging.getLogger("pairloom")
 
+# Signals within this time say the same.
+_SAME_REQUEST_S = 1.0
+
 
 class StopRequest:
     """Whether somebody asked the run to stop.
 
-    While `patient`, a first signal only sets `requested`, for the loop to see when its step is done; a second one,
-    or any signal at another time, raises `KeyboardInterrupt`.
+    While `patient`, a first signal only sets `requested`, for the loop to see when its step is done; another one after
+    a second, or any signal at another time, raises `KeyboardInterrupt`. (Under torchrun, Ctrl-C reaches a process twice
+    at once: from the terminal, and passed on.)
     """
 
     def __init__(self) -> None:
         self.requested = False
         self.patient = False
+        self._since = 0.0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.requested or not self.patient:
+        if not self.patient or (self.requested and time.monotonic() - self._since > _SAME_REQUEST_S):
             raise KeyboardInterrupt
-        self.requested = True
+        if self.requested:
+            return
+        self.requested, self._since = True, time.monotonic()
         logger.warning("stopping after this step (again to stop at once, which loses what follows the last checkpoint)")
 
 

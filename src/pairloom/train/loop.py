@@ -1,28 +1,33 @@
 """The training run: batches in, a model folder out, and a way back in after any interruption.
 
-A run leaves two folders: the finished model at ``OUT``, and ``OUT.run`` with ``metrics.jsonl`` (a line a step and
-a line an evaluation) and the last checkpoints.
+A run leaves two folders: the finished model at ``OUT``, with a report, and ``OUT.run`` with ``metrics.jsonl`` (a line a
+step and a line an evaluation) and the last checkpoints. With several processes the first one writes and evaluates.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from pairloom import __version__
 from pairloom.artifacts import new_artifact, only_one, refuse_occupied, resolved
 from pairloom.encode.encoder import Encoder
-from pairloom.encode.torch_engine import TorchEngine, pick_device
-from pairloom.errors import TrainingError
+from pairloom.encode.torch_engine import TorchEngine
+from pairloom.errors import PairloomError, TrainingError
 from pairloom.evaluate.evaluation import Evaluation, evaluate
 from pairloom.evaluate.report import to_json
-from pairloom.evaluate.tasks import read_task
+from pairloom.evaluate.tasks import Task, read_task
 from pairloom.models.model import Model
 from pairloom.models.read import read_model
+from pairloom.models.weights import read_tensors
 from pairloom.models.write import write_model
 from pairloom.pairs.batch import Batch
 from pairloom.pairs.prefetch import Prefetch
@@ -30,14 +35,19 @@ from pairloom.progress import Meter, meter
 from pairloom.recipe import Recipe
 from pairloom.train.base import start_model
 from pairloom.train.card import write_card
-from pairloom.train.checkpoint import checkpoints, latest_checkpoint, restore_optimizer, save_checkpoint
+from pairloom.train.checkpoint import STATE_TENSORS, checkpoint_step, checkpoints, latest_checkpoint, save_checkpoint
 from pairloom.train.data import start_mixture
 from pairloom.train.interrupt import StopRequest, stop_request
-from pairloom.train.learner import Learner, StepResult
-from pairloom.train.metrics import MetricsLog
+from pairloom.train.journal import Journal
+from pairloom.train.learner import Learner, NotFiniteError
+from pairloom.train.neighbours import find_neighbours
+from pairloom.train.report import write_report
 from pairloom.train.step import BatchTokenizer, BatchTokens
+from pairloom.train.world import World, start_world
 
 logger = logging.getLogger("pairloom")
+
+Value = TypeVar("Value")
 
 
 class TrainingInterruptedError(TrainingError):
@@ -53,10 +63,12 @@ class TrainingResult:
     Args:
         facts: Of the model's manifest: recipe, data, evaluations, fingerprint.
         evaluations: Of the finished model, each compared with the base.
+        is_first: Whether this process is the one that made the model; the others have nothing to tell.
     """
 
     facts: dict[str, Any]
     evaluations: list[Evaluation]
+    is_first: bool = True
 
 
 def train(
@@ -68,7 +80,9 @@ def train(
     device: str | None = None,
     show_progress: bool = True,
 ) -> TrainingResult:
-    """Trains a model.
+    """Trains a model, alone or as one of the processes that `torchrun` started.
+
+    On a GPU, torch's global generators are seeded anew in each step.
 
     Args:
         recipe: All settings.
@@ -84,12 +98,20 @@ def train(
 
     Raises:
         TrainingInterruptedError: After Ctrl-C (SIGINT) or SIGTERM.
+        PeerError: Another process of the job has ended or hangs.
         PairloomError: Something of the recipe is missing or wrong, the loss is no longer a number, the disk is full, or
             another process is at this run.
     """
-    refuse_occupied(out)
-    run = _Run(recipe, resolved(out), device=device)
-    with only_one(run.folder), stop_request() as stop:
+    with start_world(device, timeout_s=recipe.train.peer_timeout_s) as world, ExitStack() as stack:
+        show_progress = show_progress and world.is_first
+        if not world.is_first:
+            logger.setLevel(logging.ERROR)  # what all would say, the first says
+        _on_first(world, lambda: refuse_occupied(out))
+        run = _Run(recipe, resolved(out), world)
+        world.agree({"--resume": resume, "--allow-changes": allow_changes}, "options")
+        stack.callback(run.close)
+        _on_first(world, lambda: stack.enter_context(only_one(run.folder)))
+        stop = stack.enter_context(stop_request())
         try:
             run.resume(allow_changes=allow_changes) if resume else run.begin()
             return run.go(stop, show_progress=show_progress)
@@ -110,44 +132,61 @@ def can_resume(out: Path) -> bool:
 class _Run:
     """A run's parts and its place; everything heavy is loaded after the cheap checks have passed."""
 
-    def __init__(self, recipe: Recipe, out: Path, *, device: str | None) -> None:
-        self.recipe, self.out, self.folder = recipe, out, run_folder(out)
-        self.metrics = MetricsLog(self.folder / "metrics.jsonl")
-        self.mixture = start_mixture(recipe)
+    def __init__(self, recipe: Recipe, out: Path, world: World) -> None:
+        self.recipe, self.out, self.folder, self.world = recipe, out, run_folder(out), world
+        self.device = world.device
+        self.mixture = start_mixture(recipe, rank=world.rank, world_size=world.size)
         self.place = self.mixture.place  # of the last checkpoint
-        self.tasks = [read_task(path) for path in recipe.evaluate.tasks]
-        self.device = pick_device(device)
+        self.tasks: list[Task] = []
+        if world.is_first:
+            self.tasks = [read_task(path) for path in recipe.evaluate.tasks]
         self.base = start_model(recipe)
-        # What a continuation must have in common with the run.
+        # What a continuation must have in common with the run, and all processes with each other.
         self.origin: dict[str, Any] = {
             "recipe": recipe.model_dump(mode="json"),
             "data": [dataset.rows.fingerprint for dataset in self.mixture.datasets],
             "base": self.base.fingerprint,
         }
-        self.step = 0
+        versions = {"pairloom": __version__, "torch": torch.__version__}
+        world.agree({**self.origin["recipe"], **self.origin, **versions}, "recipe")
+        self.step = self.num_skipped = 0
+        self.journal: Journal | None = None
 
     def begin(self) -> None:
-        if can_resume(self.out):
-            raise TrainingError(
-                f"{self.folder}: holds the checkpoints of a run; continue it with --resume, or remove the folder"
-            )
-        self.metrics.path.unlink(missing_ok=True)  # of a run that did not come as far as a checkpoint
+        def refuse_checkpoints() -> None:
+            if can_resume(self.out):
+                raise TrainingError(
+                    f"{self.folder}: holds the checkpoints of a run; continue it with --resume, or remove the folder"
+                )
+
+        _on_first(self.world, refuse_checkpoints)
         self._build(self.base)
 
     def resume(self, *, allow_changes: bool) -> None:
-        checkpoint = latest_checkpoint(self.folder / "checkpoints", origin=self.origin, allow_changes=allow_changes)
-        self._build(read_model(checkpoint.path / "model"))
-        restore_optimizer(self.learner.optimizer, checkpoint.path)
-        self.mixture.restore(checkpoint.mixture, allow_changes=allow_changes)
+        found = _on_first(
+            self.world,
+            lambda: latest_checkpoint(self.folder / "checkpoints", origin=self.origin, allow_changes=allow_changes),
+        )
+        self._build(self.base if found is None else read_model(found.path / "model"))
+        if found is not None:
+            self.learner.load_state(read_tensors(found.path / STATE_TENSORS))
+        self.learner.share_state()
+        state = self.world.share(found and {"step": found.step, "skipped": found.num_skipped, "mixture": found.mixture})
+        self.mixture.restore(state["mixture"], allow_changes=allow_changes)
         self.place = self.mixture.place
-        self.step = checkpoint.step
-        self.metrics.go_back_to(self.step, steps=self.recipe.train.steps)
+        self.step, self.num_skipped = state["step"], state["skipped"]
         logger.info("resuming after step %d", self.step)
 
     def _build(self, model: Model) -> None:
-        self.learner = Learner(model, self.recipe, similarity=self.base.similarity, device=self.device)
+        self.learner = Learner(
+            model, self.recipe, similarity=self.base.similarity, device=self.device, world=self.world
+        )
 
     def go(self, stop: StopRequest, *, show_progress: bool) -> TrainingResult:
+        if self.world.is_first:
+            self.journal = Journal(
+                self.folder, self.recipe.train, self.device, num_devices=self.world.size, resume_after=self.step
+            )
         before = self._evaluate_base(show_progress=show_progress)
         steps = self.recipe.train.steps
         tokenize = BatchTokenizer(self.base, self.recipe.data)
@@ -156,28 +195,37 @@ class _Run:
             Prefetch(self.mixture, tokenize, depth=self.recipe.data.prefetch_batches) as batches,
         ):
             while self.step < steps:
+                every = self.recipe.evaluate.every_steps
+                if every and self.step and self.step % every == 0:
+                    self._evaluate(before, show_progress=False)
                 stop.patient = True
                 self._one_step(batches, progress)
-                if self.step == steps or stop.requested or self.step % self.recipe.train.checkpoint_every_steps == 0:
+                stopping = self.world.any(stop.requested)
+                if self.step == steps or stopping or self.step % self.recipe.train.checkpoint_every_steps == 0:
                     self.place = batches.place
                     self._save()
-                stop.patient = False
-                if stop.requested:
+                    stop.patient = False  # from here to the next step, nothing is lost by stopping at once
+                    stopping = self.world.any(stop.requested)  # or asked for while it was saved
+                if stopping:
                     raise KeyboardInterrupt
-                every = self.recipe.evaluate.every_steps
-                if every and self.step % every == 0 and self.step < steps:
-                    self._evaluate(before, show_progress=False)
         evaluations = self._evaluate(before, show_progress=show_progress)
-        return TrainingResult(self._finish(), evaluations)
+        facts = _on_first(self.world, self._finish)
+        return TrainingResult(facts or {}, evaluations, is_first=self.world.is_first)
 
     def interrupted(self) -> TrainingInterruptedError:
+        if not self.world.is_first:
+            return TrainingInterruptedError(f"rank {self.world.rank} has stopped, too")
         saved = checkpoints(self.folder / "checkpoints")
         if not saved:
             return TrainingInterruptedError("stopped before the first checkpoint; run the same command to start again")
-        step = int(saved[-1].name.removeprefix("step-"))
+        step = checkpoint_step(saved[-1])
         return TrainingInterruptedError(
             f"stopped; step {step:,} of {self.recipe.train.steps:,} is saved: run the same command with --resume to go on"
         )
+
+    def close(self) -> None:
+        if self.journal is not None:
+            self.journal.close()
 
     def _one_step(self, batches: Prefetch[BatchTokens], progress: Meter) -> None:
         start = time.monotonic()
@@ -191,29 +239,33 @@ class _Run:
         self.step += 1
         try:
             result = self.learner.step(tokens, self.step)
-        except TrainingError as error:
-            raise self._diverged(str(error), batch) from None
-        seconds = time.monotonic() - start
-        self.metrics.append(
-            step=self.step,
-            loss=round(result.loss, 6),
-            learning_rate=result.learning_rate,
-            gradient_norm=round(result.gradient_norm, 6),
-            dataset=" + ".join(batch.names),
-            pairs_per_s=round(result.num_pairs / seconds, 2),
-            tokens_per_s=round(result.num_tokens / seconds, 1),
-            padding=round(1 - result.num_tokens / result.num_computed_tokens, 4),
-        )
-        progress.advance(1, _note(result, seconds))
+        except NotFiniteError as error:
+            self._pass_over(str(error), batch)
+            progress.advance(1, "passed over")
+            return
+        note = self.journal and self.journal.step(self.step, batch, result, time.monotonic() - start)
+        progress.advance(1, note or "")
 
-    def _diverged(self, what: str, batch: Batch) -> TrainingError:
+    def _pass_over(self, what: str, batch: Batch) -> None:
+        """Goes on without the batch, whose texts are saved, unless it is one too many."""
+        path = self.folder / "not-finite" / f"step-{self.step:08d}.jsonl"
         rows = " and ".join(f"{part.dataset.name}, rows {_first(part.rows.tolist())}" for part in batch.parts)
-        return TrainingError(
-            f"step {self.step:,}: {what}; the batch came from {rows}. Earlier checkpoints are untouched; start anew with "
-            'another --out and a lower train.learning_rate, or with train.precision="float32"'
-        )
+        came_from = f"the batch came from {rows} (saved in {path})"
+        if self.world.is_first:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_batch(path, self.mixture.read(replace(batch, begin=0, end=batch.num_pairs)))
+        self.num_skipped += 1
+        if self.num_skipped > self.recipe.train.max_skipped_steps:
+            raise TrainingError(
+                f"step {self.step:,}: {what}; {came_from}. Earlier checkpoints are untouched; start anew with another "
+                '--out and a lower train.learning_rate, or with train.precision="float32"; or go on with --resume and a '
+                "larger train.max_skipped_steps"
+            )
+        logger.warning("step %d is passed over: %s; %s", self.step, what, came_from)
+        if self.journal is not None:
+            self.journal.write(step=self.step, skipped=what, names=list(batch.names))
 
-    def _model(self) -> Model:
+    def _check_weights(self) -> None:
         try:
             self.learner.check_weights()
         except TrainingError as error:
@@ -221,50 +273,69 @@ class _Run:
                 f"step {self.step:,}: {error}, so this step is not saved. Earlier checkpoints are untouched; start anew "
                 "with another --out and a lower train.learning_rate"
             ) from None
-        return self.learner.network.updated(self.base)
 
     def _save(self) -> None:
-        save_checkpoint(
-            self.folder / "checkpoints",
-            step=self.step,
-            model=self._model(),
-            optimizer=self.learner.optimizer,
-            mixture=self.place.state(),
-            origin=self.origin,
-            keep=self.recipe.train.keep_checkpoints,
-        )
+        def save() -> None:
+            self._check_weights()
+            save_checkpoint(
+                self.folder / "checkpoints",
+                step=self.step,
+                num_skipped=self.num_skipped,
+                model=self.learner.network.updated(self.base),
+                tensors=self.learner.state(),
+                mixture=self.place.state(),
+                origin=self.origin,
+                keep=self.recipe.train.keep_checkpoints,
+            )
+
+        _on_first(self.world, save)
 
     def _evaluate_base(self, *, show_progress: bool) -> list[Evaluation]:
         """Measures the model as it was, for later measurements to be compared with."""
-        if not self.tasks:
-            return []
-        encoder = Encoder(self.base, device=str(self.device), precision=self.recipe.train.precision)
-        results = []
-        for task in self.tasks:
-            results.append(evaluate(encoder, task, show_progress=show_progress))
-            if self.step == 0:
-                self._record_evaluation(results[-1])
-        return results
+
+        def measure() -> list[Evaluation]:
+            encoder = self._encoder_of_base()
+            results = []
+            for task in self.tasks:
+                results.append(evaluate(encoder, task, show_progress=show_progress))
+                if self.step == 0:
+                    self._record_evaluation(results[-1])
+            return results
+
+        return (_on_first(self.world, measure) or []) if self.recipe.evaluate.tasks else []
 
     def _evaluate(self, before: list[Evaluation], *, show_progress: bool) -> list[Evaluation]:
+        def measure() -> list[Evaluation]:
+            encoder = self._encoder()
+            results = []
+            for task, reference in zip(self.tasks, before, strict=True):
+                results.append(evaluate(encoder, task, baseline=reference, show_progress=show_progress))
+                self._record_evaluation(results[-1])
+            return results
+
+        return (_on_first(self.world, measure) or []) if self.recipe.evaluate.tasks else []
+
+    def _encoder_of_base(self) -> Encoder:
+        return Encoder(self.base, device=str(self.device), precision=self.recipe.train.precision)
+
+    def _encoder(self) -> Encoder:
         precision = self.recipe.train.precision
-        engine = TorchEngine(self.learner.network, device=str(self.device), precision=precision)
-        encoder = Encoder(self.base, engine=engine, precision=precision)
-        results = []
-        for task, reference in zip(self.tasks, before, strict=True):
-            results.append(evaluate(encoder, task, baseline=reference, show_progress=show_progress))
-            self._record_evaluation(results[-1])
-        return results
+        engine = TorchEngine(self.learner.result, device=str(self.device), precision=precision)
+        return Encoder(self.base, engine=engine, precision=precision)
 
     def _record_evaluation(self, result: Evaluation) -> None:
-        self.metrics.append(step=self.step, evaluation=to_json(result))
+        assert self.journal is not None, "the first process evaluates, and keeps the journal"
+        self.journal.write(step=self.step, evaluation=to_json(result))
         name, measurement = next(iter(result.metrics.items()))
         change = "" if measurement.comparison is None else f" ({measurement.comparison.difference:+.4f})"
         when = f"after step {self.step:,}" if self.step else "before training"
         logger.info("%s: %s %s %.4f%s", when, result.task, name, measurement.value, change)
 
     def _finish(self) -> dict[str, Any]:
-        records, model = self.metrics.records(), self._model()
+        assert self.journal is not None, "the first process finishes, and keeps the journal"
+        self._check_weights()
+        model = self.learner.result.updated(self.base)
+        records = self.journal.metrics.records()
         facts: dict[str, Any] = {
             "fingerprint": model.fingerprint,
             "recipe": self.origin["recipe"],
@@ -283,27 +354,56 @@ class _Run:
                 )
             ],
             "steps": self.step,
+            "steps_skipped": self.num_skipped,
             "pairs_left_out": self.place.num_left_out,
-            "device": str(self.device),
+            "device": self.device.type if self.world.size == 1 else f"{self.world.size} × {self.device.type}",
             "torch": torch.__version__,
             "evaluations": [
                 {"step": record["step"], **record["evaluation"]} for record in records if "evaluation" in record
             ],
         }
+        encoders = self._encoder_of_base(), self._encoder()
+        neighbours = [found for task in self.tasks[:1] for found in find_neighbours(*encoders, task)]
         with new_artifact(self.out, "model") as draft:
             write_model(model, draft.path, readme=write_card(self.out.name, model, facts, records))
-            if self.metrics.path.is_file():
-                (draft.path / "metrics.jsonl").write_bytes(self.metrics.path.read_bytes())
+            write_report(
+                draft.path / "report.html", name=self.out.name, facts=facts, records=records, neighbours=neighbours
+            )
+            if self.journal.metrics.path.is_file():
+                (draft.path / "metrics.jsonl").write_bytes(self.journal.metrics.path.read_bytes())
             draft.facts.update(facts)
         return facts
 
 
+def _on_first(world: World, work: Callable[[], Value]) -> Value | None:
+    """Lets the first process do something, however long it takes, and all fail if it does.
+
+    Returns:
+        What it made, and None on the others.
+    """
+    made, failure = None, None
+    if world.is_first:
+        try:
+            made = work()
+        except PairloomError as error:
+            failure = error
+    world.wait()
+    told = world.share(None if failure is None else str(failure))
+    if failure is not None:
+        raise failure
+    if told is not None:
+        raise TrainingError(f"rank 0 has stopped the job: {told}")
+    return made
+
+
+def _write_batch(path: Path, batch: Batch) -> None:
+    """A line for each pair: its dataset, its row and its texts."""
+    with path.open("w", encoding="utf-8") as stream:
+        for part, where in batch.own_parts():
+            for row, *texts in zip(part.rows.tolist(), *(column[where] for column in batch.columns), strict=True):
+                line = {"dataset": part.dataset.name, "row": row, "texts": texts}
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
 def _first(rows: list[int]) -> str:
     return ", ".join(map(str, rows[:8])) + (", …" if len(rows) > 8 else "")
-
-
-def _note(result: StepResult, seconds: float) -> str:
-    return (
-        f"loss {result.loss:.4f}  rate {result.learning_rate:.1e}  {result.num_pairs / seconds:,.1f} pairs/s  "
-        f"{result.num_tokens / seconds:,.0f} tokens/s"
-    )

@@ -1,38 +1,67 @@
-"""One optimizer step's mathematics: a batch of texts to its loss."""
+"""A batch as training takes it: the tokens of a rank's share, and where the share stands in the whole."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn import functional
+import numpy.typing as npt
 
-from pairloom.encode.micro_batches import micro_batches
-from pairloom.encode.torch_engine import autocast, to_device
 from pairloom.models.model import Model
 from pairloom.models.tokenizer import Tokenizer, Tokens
-from pairloom.network.encoder import EncoderNetwork
 from pairloom.pairs.batch import Batch
-from pairloom.recipe import DataSection, LossSection, Precision, Similarity
-from pairloom.train.losses import in_batch_negatives_loss, symmetric_in_batch_negatives_loss
+from pairloom.recipe import DataSection
+
+# Special tokens before a text, in all families.
+_NUM_LEADING = 1
 
 
 @dataclass(frozen=True)
 class BatchTokens:
-    """A tokenized batch.
+    """The tokens of a rank's share of a batch.
 
     Args:
         tokens: Anchors, then positives, then negatives if there are any.
-        num_pairs: Anchors.
+        num_pairs: Anchors of the share.
         num_columns: 2, or 3 with negatives.
+        begin: The share's first pair, counted through the batch.
+        num_pairs_of_batch: Over all ranks; by default the share is all.
+        prompt_tokens: Tokens of each text that are a prompt's, int64; by default none.
     """
 
     tokens: Tokens
     num_pairs: int
     num_columns: int
+    begin: int = 0
+    num_pairs_of_batch: int | None = None
+    prompt_tokens: npt.NDArray[np.int64] | None = None
+
+    @property
+    def num_pairs_in_all(self) -> int:
+        """Pairs of the whole batch."""
+        return self.num_pairs if self.num_pairs_of_batch is None else self.num_pairs_of_batch
+
+    @cached_property
+    def places(self) -> npt.NDArray[np.int64]:
+        """Where each text stands in the whole batch: anchors of all ranks first, then their positives."""
+        columns = np.arange(self.num_columns)[:, None] * self.num_pairs_in_all
+        return (columns + self.begin + np.arange(self.num_pairs)).ravel()
+
+    @cached_property
+    def text_keys(self) -> npt.NDArray[np.int64]:
+        """A 64-bit number for each text, equal where the model reads the same: after the cut, and without the prompt."""
+        ends = np.cumsum(self.tokens.lengths)
+        prompts = np.zeros_like(ends) if self.prompt_tokens is None else self.prompt_tokens
+        digests = bytearray()
+        for begin, end, skipped in zip(
+            (ends - self.tokens.lengths).tolist(), ends.tolist(), prompts.tolist(), strict=True
+        ):
+            first = self.tokens.ids[begin : begin + _NUM_LEADING].tobytes()
+            rest = self.tokens.ids[begin + _NUM_LEADING + skipped : end].tobytes()
+            digests += hashlib.blake2b(first + rest, digest_size=8).digest()
+        return np.frombuffer(bytes(digests), dtype=np.int64)
 
 
 class BatchTokenizer:
@@ -49,54 +78,52 @@ class BatchTokenizer:
 
     def __call__(self, batch: Batch) -> BatchTokens:
         anchors, *candidates = batch.columns
-        tokens = []
+        tokens, prompts = [], []
+
+        def add(texts: list[str], prompt: str, limit: int) -> None:
+            found = self._tokenize([prompt + text for text in texts] if prompt else texts, limit)
+            tokens.append(found)
+            prompts.append(_prompt_tokens(found, self._prompt(prompt, limit)))
+
         for part, where in batch.own_parts():
             limit = part.dataset.anchor_max_tokens or self._section.anchor_max_tokens
-            tokens.append(self._tokenize(anchors[where], part.dataset.anchor_prompt, limit))
+            add(anchors[where], part.dataset.anchor_prompt, limit)
         for column in candidates:
             for part, where in batch.own_parts():
                 limit = part.dataset.positive_max_tokens or self._section.positive_max_tokens
-                tokens.append(self._tokenize(column[where], part.dataset.positive_prompt, limit))
-        return BatchTokens(Tokens.concatenate(tokens), len(anchors), len(batch.columns))
+                add(column[where], part.dataset.positive_prompt, limit)
+        share = BatchTokens(
+            Tokens.concatenate(tokens),
+            len(anchors),
+            len(batch.columns),
+            begin=batch.begin,
+            num_pairs_of_batch=batch.num_pairs,
+            prompt_tokens=np.concatenate(prompts),
+        )
+        assert len(share.text_keys) == len(share.tokens)  # they are made here, ahead of the step that wants them
+        return share
 
-    def _tokenize(self, texts: list[str], prompt: str, limit: int) -> Tokens:
+    def _tokenize(self, texts: list[str], limit: int) -> Tokens:
         if limit not in self._tokenizers:
             self._tokenizers[limit] = self._model.tokenizer(limit)
-        return self._tokenizers[limit]([prompt + text for text in texts] if prompt else texts)
+        return self._tokenizers[limit](texts)
+
+    def _prompt(self, prompt: str, limit: int) -> npt.NDArray[np.int32]:
+        """The tokens of a prompt that stands alone, without the special ones."""
+        tokens = self._tokenize([prompt, ""], limit)
+        with_prompt, without = tokens.lengths.tolist()
+        return tokens.ids[_NUM_LEADING : _NUM_LEADING + with_prompt - without]
 
 
-def embed(
-    network: EncoderNetwork, tokens: Tokens, *, device: torch.device, precision: Precision, micro_batch_tokens: int
-) -> tuple[Float[Tensor, "N D"], int]:
-    """Embeds texts with their graph, micro-batch by micro-batch.
+def _prompt_tokens(tokens: Tokens, prompt: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Tokens of each text that are the prompt's: those with which it begins as the prompt does when it stands alone.
 
-    Anchors and candidates of like length share a micro-batch: one encoder makes both, so one pass does for all.
-
-    Returns:
-        Vectors in the order of the texts, and how many places the passes computed, padding included.
+    The prompt's last token may be another there: many tokenizers take a space at its end into the text's first word.
     """
-    parts, order, places = [], [], 0
-    for rows in micro_batches(tokens.lengths, micro_batch_tokens):
-        ids, lengths = to_device(tokens, rows, network, device)
-        with autocast(device, precision):
-            parts.append(network(ids, lengths).float())
-        order.append(rows)
-        places += ids.numel()
-    back = np.empty(len(tokens), dtype=np.int64)
-    back[np.concatenate(order)] = np.arange(len(tokens))
-    return torch.cat(parts)[torch.from_numpy(back).to(device)], places
-
-
-def batch_loss(
-    vectors: Float[Tensor, "N D"], *, num_pairs: int, similarity: Similarity, section: LossSection
-) -> Float[Tensor, ""]:
-    """The loss of a batch from the vectors of its anchors, positives and negatives, in this order.
-
-    Pairs are scored both ways unless the recipe says otherwise; batches with hard negatives one way.
-    """
-    if similarity == "cosine":
-        vectors = functional.normalize(vectors, dim=-1)
-    anchors, candidates = vectors[:num_pairs], vectors[num_pairs:]
-    if section.symmetric and len(candidates) == num_pairs:
-        return symmetric_in_batch_negatives_loss(anchors, candidates, scale=section.scale)
-    return in_batch_negatives_loss(anchors, candidates, scale=section.scale)
+    begins = np.cumsum(tokens.lengths) - tokens.lengths + _NUM_LEADING
+    counts = np.zeros(len(tokens), dtype=np.int64)
+    for number, token in enumerate(prompt.tolist()):
+        places = np.minimum(begins + number, len(tokens.ids) - 1)
+        inside = number < tokens.lengths - _NUM_LEADING
+        counts += (counts == number) & inside & (tokens.ids[places] == token)
+    return counts

@@ -1,0 +1,63 @@
+"""The objective of a recipe: where its ``[loss]`` section meets the pure functions of `losses`."""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from pairloom.errors import RecipeError
+from pairloom.recipe import LossSection, Similarity
+from pairloom.train.losses import BatchLoss, contrastive_loss, matryoshka_loss
+
+
+def batch_loss(
+    vectors: Float[Tensor, "R D"],
+    *,
+    num_pairs: int,
+    similarity: Similarity,
+    section: LossSection,
+    scale: Float[Tensor, ""] | None = None,
+    text_keys: Int64[Tensor, "R"] | None = None,
+) -> BatchLoss:
+    """The loss of a batch from the vectors of its anchors, positives and negatives, in this order.
+
+    Args:
+        vectors: Of two or three columns with ``num_pairs`` rows each, as the network makes them; normalised here for cosine.
+        num_pairs: N.
+        similarity: How two vectors are compared.
+        section: Pairs are scored both ways if it says ``symmetric``; batches with hard negatives always one way.
+        scale: Takes the place of ``section.scale``, and gets its gradient.
+        text_keys: Equal where two texts are the same for the model; read only if the section masks false negatives.
+
+    Raises:
+        RecipeError: A dimension of ``matryoshka_dimensions`` is more than the vectors have.
+    """
+    if section.matryoshka_dimensions and section.matryoshka_dimensions[-1] > vectors.shape[1]:
+        raise RecipeError(
+            f"loss.matryoshka_dimensions has {section.matryoshka_dimensions[-1]}, but the model's vectors have "
+            f"{vectors.shape[1]} components; leave the larger ones out"
+        )
+    keys = text_keys if section.mask_false_negatives else None
+
+    def loss(vectors: Tensor) -> BatchLoss:
+        if similarity == "cosine":
+            vectors = functional.normalize(vectors, dim=-1)
+        return contrastive_loss(
+            vectors[:num_pairs],
+            vectors[num_pairs:],
+            scale=section.scale if scale is None else scale,
+            symmetric=section.symmetric and len(vectors) == 2 * num_pairs,
+            query_query=section.query_query,
+            document_document=section.document_document,
+            anchor_keys=None if keys is None else keys[:num_pairs],
+            candidate_keys=None if keys is None else keys[num_pairs:],
+        )
+
+    if vectors.dtype.itemsize < 4:
+        vectors = vectors.float()
+    return (
+        matryoshka_loss(vectors, section.matryoshka_dimensions, loss)
+        if section.matryoshka_dimensions
+        else loss(vectors)
+    )
