@@ -118,7 +118,7 @@ class KeyedNoise:
 def keep_bits(counters: Int[Tensor, "*rows 1"], count: int, probability: float) -> Int[Tensor, "*rows count"]:
     """Decisions for ``count`` components of each row: int16, all bits set where it is kept and none where dropped.
 
-    As masks for ``bitwise_and``, these take a third of the time of booleans on a CPU (``benchmarks/dropout.py``).
+    As masks for ``bitwise_and``, these are faster than booleans on a CPU (``benchmarks/dropout.py``).
     """
     blocks = torch.arange(-(-count // _PER_NUMBER), device=counters.device) * _GOLDEN
     drawn = mix(counters + blocks).view(torch.int16)[..., :count]

@@ -23,7 +23,7 @@ from pairloom.train.flops import TRAINING_FORWARDS, model_flops
 from pairloom.train.gradient_cache import GradientCache, enough_memory
 from pairloom.train.losses import BatchLoss
 from pairloom.train.memory import graph_memory
-from pairloom.train.objective import batch_loss
+from pairloom.train.objective import batch_loss, check_dimensions
 from pairloom.train.schedule import rate_share
 from pairloom.train.step import BatchTokens
 from pairloom.train.world import World
@@ -119,11 +119,7 @@ class Learner:
         self._dropout_key = stream_key(section.seed, "dropout")
         self._memory: int | None = None
         self._dimensions = model.dimensions
-        if (largest := max(recipe.loss.matryoshka_dimensions, default=0)) > model.dimensions:
-            raise RecipeError(
-                f"loss.matryoshka_dimensions has {largest}, but the model's vectors have {model.dimensions} components; "
-                "leave the larger ones out"
-            )
+        check_dimensions(recipe.loss, model.dimensions)
 
     @property
     def result(self) -> EncoderNetwork:

@@ -33,11 +33,7 @@ def batch_loss(
     Raises:
         RecipeError: A dimension of ``matryoshka_dimensions`` is more than the vectors have.
     """
-    if section.matryoshka_dimensions and section.matryoshka_dimensions[-1] > vectors.shape[1]:
-        raise RecipeError(
-            f"loss.matryoshka_dimensions has {section.matryoshka_dimensions[-1]}, but the model's vectors have "
-            f"{vectors.shape[1]} components; leave the larger ones out"
-        )
+    check_dimensions(section, vectors.shape[1])
     keys = text_keys if section.mask_false_negatives else None
 
     def loss(vectors: Tensor) -> BatchLoss:
@@ -61,3 +57,13 @@ def batch_loss(
         if section.matryoshka_dimensions
         else loss(vectors)
     )
+
+
+def check_dimensions(section: LossSection, num_components: int) -> None:
+    """Raises `RecipeError` if a Matryoshka dimension is more than the components that vectors have."""
+    largest = max(section.matryoshka_dimensions, default=0)
+    if largest > num_components:
+        raise RecipeError(
+            f"loss.matryoshka_dimensions has {largest}, but the model's vectors have {num_components} components; leave "
+            "the larger ones out"
+        )
