@@ -10,6 +10,7 @@ from pairloom.encode.micro_batches import micro_batches
 from pairloom.errors import UsageError
 from pairloom.models.tokenizer import Tokens
 from pairloom.network.encoder import EncoderNetwork
+from pairloom.network.kernels import keep_few_kernels
 from pairloom.network.packed import pack
 from pairloom.recipe import Precision
 
@@ -68,4 +69,6 @@ def pick_device(name: str | None) -> torch.device:
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which a forward pass has the precision."""
+    if device.type == "cpu" and precision == "bfloat16":
+        keep_few_kernels()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")

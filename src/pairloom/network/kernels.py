@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -14,6 +15,20 @@ from pairloom.network.packed import Packed
 
 _MAX_HEAD_SIZE, _HEAD_MULTIPLE = 256, 8  # of the flash kernels
 _FLASH_CAPABILITY = (8, 0)  # Ampere
+
+# Enough for the layers of a micro-batch to share theirs.
+_NUM_KERNELS = "16"
+
+
+def keep_few_kernels() -> None:
+    """Has oneDNN, which multiplies half-precision matrices on CPUs, keep the kernels of the last few shapes only.
+
+    Micro-batches of real texts hardly ever have the same shape twice, and a kernel takes the better part of a mebibyte:
+    with the thousand that it and torch's layer above it keep by default, memory grows for as long as new shapes come.
+    Both read their limits before the first such product of the process; limits that the user has set stay.
+    """
+    for limit in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(limit, _NUM_KERNELS)
 
 
 def look_up(table: Float[Tensor, "V H"], rows: Int[Tensor, "S"]) -> Float[Tensor, "S H"]:
