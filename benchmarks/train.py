@@ -41,7 +41,8 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 REPLAY: dict[str, Any] = {"graph_memory_mib": 0}
 HELD_OUT_QUERIES, HELD_OUT_DOCUMENTS = 500, 2_000
 LOSS_TOLERANCE = 1e-4
-# From here on the first step takes so long that what it does once does not count.
+# Beyond so many pairs a step takes so long that what the first one does once does not count, if its graphs are not kept.
+# Those that are kept take gigabytes, which the system has to find in the first step.
 MOST_WITH_WARM_UP = 512
 
 
@@ -75,8 +76,7 @@ class Bench:
         """What contestants of a part have in common: each trains once on each pair of shards made for it."""
         batch_size = batch_size or self.options.batch_size
         steps = steps or self.options.steps
-        warm_up = 1 if batch_size <= MOST_WITH_WARM_UP else 0
-        shards = self.shards(batch_size * (steps + warm_up))
+        shards = self.shards(batch_size * (steps + 1))
         if shards is None:
             return None
         return Trial(
@@ -85,7 +85,6 @@ class Bench:
             str(shards),
             batch_size,
             steps,
-            warm_up=warm_up,
             max_tokens=self.options.max_tokens,
             train=self.options.set,
         )
@@ -125,6 +124,12 @@ def toy_model(path: Path) -> Path:
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters]
     size = Size("bert", 2, 32, len(vocabulary))
     return make_model(path, size, real_tokenizer("bert", vocabulary), max_tokens=64, spread=0.2)
+
+
+def replayed(trial: Trial) -> Trial:
+    """The trial with no graph kept."""
+    warm_up = 1 if trial.batch_size <= MOST_WITH_WARM_UP else 0
+    return dataclasses.replace(trial, warm_up=warm_up, train={**trial.train, **REPLAY})
 
 
 def both_sides(common: Trial) -> dict[str, Trial]:
@@ -185,7 +190,7 @@ def cached(bench: Bench) -> None:
         }
         first = next(iter(trials))  # the loss as it is by default
         trials |= {
-            f"{OURS}, {precision}, all replayed": dataclasses.replace(ours, train={**ours.train, **REPLAY}),
+            f"{OURS}, {precision}, all replayed": replayed(ours),
             f"{OURS}, {precision}, automatic": ours,
         }
         measured = bench.alternate(trials)
@@ -201,11 +206,9 @@ def growth(bench: Bench) -> None:
         if common is None:
             continue
         common = dataclasses.replace(common, precision=bench.options.precision)
-        trials = {
-            f"{batch_size:,} pairs, all replayed": dataclasses.replace(common, train={**common.train, **REPLAY}),
-            f"{batch_size:,} pairs, automatic": common,
-        }
-        show(bench.alternate(trials), more=beyond_start)
+        trials = {"all replayed": replayed(common), "automatic": common}
+        chosen = {f"{batch_size:,} pairs, {name}": trials[name] for name in bench.options.graphs or trials}
+        show(bench.alternate(chosen), more=beyond_start)
 
 
 def memory(bench: Bench) -> None:
@@ -216,11 +219,10 @@ def memory(bench: Bench) -> None:
     peaks = []
     for times in (1, 4):
         batch_size = times * bench.options.large
-        common = bench.trial(batch_size=batch_size, steps=8 // times - 1)
+        common = bench.trial(batch_size=batch_size, steps=8 // times)
         if common is None:
             return
-        replayed = dataclasses.replace(common, precision=bench.options.precision, train={**common.train, **REPLAY})
-        figures = bench.start(replayed)
+        figures = bench.start(replayed(dataclasses.replace(common, precision=bench.options.precision)))
         show({f"{batch_size:,} pairs, all replayed": [figures]}, more=beyond_start)
         peaks.append(figures.get("peak_bytes", 0))
     print(f"  four times the batch: {(peaks[1] - peaks[0]) / MIB:+,.0f} MiB")
@@ -299,6 +301,9 @@ def read_options() -> argparse.Namespace:
         "--mini-batch", type=int, nargs="+", default=[32, 128], help="of sentence-transformers' cached loss"
     )
     parser.add_argument("--growth", type=int, nargs="+", default=[128, 512, 2048, 8192])
+    parser.add_argument(
+        "--graphs", action="append", choices=("all replayed", "automatic"), help="of the part growth; default: both"
+    )
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the parts growth and memory")
     parser.add_argument("--quality-steps", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=1, help="of the part quality")
