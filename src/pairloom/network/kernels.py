@@ -16,7 +16,7 @@ from pairloom.network.packed import Packed
 _MAX_HEAD_SIZE, _HEAD_MULTIPLE = 256, 8  # of the flash kernels
 _FLASH_CAPABILITY = (8, 0)  # Ampere
 
-# Enough for the layers of a micro-batch to share theirs.
+# With fewer, the layers of a micro-batch no longer share theirs; with more, memory grows (docs/log.md).
 _NUM_KERNELS = "16"
 
 
