@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import platform
@@ -156,8 +157,7 @@ def adapt(out: Path, domain: Domain, side: Side, options: argparse.Namespace) ->
 def measure(encoder: Encoder, tasks: Sequence[Task], before: Sequence[Evaluation] | None = None) -> list[Evaluation]:
     """Evaluates on all tasks, prints the table, and gives the evaluations."""
     found = [
-        evaluate(encoder, task, baseline=reference)
-        for task, reference in zip(tasks, before or [None] * len(tasks), strict=True)
+        evaluate(encoder, task, baseline=reference) for task, reference in itertools.zip_longest(tasks, before or ())
     ]
     Console(width=100).print(render(found))
     return found

@@ -30,7 +30,7 @@ import transformers  # noqa: E402
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors  # noqa: E402
 
 from pairloom.pairs.clean import text_hash  # noqa: E402
-from pairloom.pairs.shards import PAIR_COLUMNS, TRIPLET_COLUMNS, Layout, new_shards  # noqa: E402
+from pairloom.pairs.shards import CONTEXT_COLUMNS, PAIR_COLUMNS, TRIPLET_COLUMNS, Layout, new_shards  # noqa: E402
 from pairloom.recipe import Recipe, parse_recipe  # noqa: E402
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "mpnet")
@@ -91,10 +91,10 @@ def _fresh_logger() -> Iterator[None]:
     logger.handlers[:], logger.level, logger.propagate = before
 
 
-def make_shards(path: Path, rows: Sequence[tuple[str, ...]]) -> Path:
-    """A shards folder of these pairs or triplets."""
-    layout = Layout(TRIPLET_COLUMNS if len(rows[0]) == 3 else PAIR_COLUMNS)
-    with new_shards(path, layout) as writer:
+def make_shards(path: Path, rows: Sequence[tuple[str, ...]], *, contexts: bool = False) -> Path:
+    """A shards folder of these pairs or triplets, or of replies with what was said before."""
+    three = CONTEXT_COLUMNS if contexts else TRIPLET_COLUMNS
+    with new_shards(path, Layout(three if len(rows[0]) == 3 else PAIR_COLUMNS)) as writer:
         for texts in rows:
             writer.write(texts, [text_hash(text) for text in texts])
     return path

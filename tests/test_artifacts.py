@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pairloom.artifacts import MANIFEST, new_artifact, read_manifest, verify
+from pairloom.artifacts import MANIFEST, new_artifact, new_file, read_manifest, verify
 from pairloom.errors import ArtifactError
 
 
@@ -103,6 +103,22 @@ def test_what_a_killed_writer_left_is_cleared_by_the_next(tmp_path: Path) -> Non
     living.mkdir()
     make(tmp_path / "sample")
     assert leftovers(tmp_path) == [living], "a living process keeps its own"
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    place = tmp_path / "deep" / "task.jsonl.gz"
+    with new_file(place) as draft:
+        assert draft.path.name == place.name
+        draft.path.write_text("whole")
+        assert not place.exists()
+    assert place.read_text() == "whole"
+    assert [path.name for path in place.parent.iterdir()] == ["task.jsonl.gz"]
+    with pytest.raises(ArtifactError, match=r"task\.jsonl\.gz: already there"), new_file(place):
+        pass
+    with pytest.raises(RuntimeError), new_file(tmp_path / "deep" / "other") as draft:
+        draft.path.write_text("half")
+        raise RuntimeError
+    assert [path.name for path in place.parent.iterdir()] == ["task.jsonl.gz"]
 
 
 def test_a_missing_a_cut_and_a_changed_file_are_named(tmp_path: Path) -> None:

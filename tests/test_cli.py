@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pairloom import __version__, cli
-from pairloom.artifacts import new_artifact
-from tests.conftest import make_pairs, make_shards
+from pairloom.artifacts import new_artifact, verify
+from tests.conftest import make_pairs, make_shards, write_modules
+from tests.sources.tiny_dumps import MADE, write_dumps
 
 COMMANDS = ("demo", "prepare", "mixture", "train", "evaluate", "encode", "search", "info")
 
@@ -83,6 +86,37 @@ def test_the_whole_way(pair_file: Path, model_folder: Path, tmp_path: Path) -> N
     assert "made by" in bad("search", "vectors", "coffee", "--model", model_folder, cwd=tmp_path)
 
 
+def test_candidate_sets_are_held_out_and_measured(pair_file: Path, model_folder: Path, tmp_path: Path) -> None:
+    words = ("prepare", "pair-files", pair_file, "--out", "pairs", "--holdout", 100, "--holdout-out", "talk.jsonl.gz")
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "held out in talk.jsonl.gz: seed 0, pairs 100, queries 100, sets 1, candidates 100" in done.stderr
+    shown = good("evaluate", model_folder, "talk.jsonl.gz", cwd=tmp_path)
+    assert " accuracy@1" in shown
+    assert "talk: 100 queries, 1 sets, 100 candidates; fewer than 20 sets" in shown
+    (measured,) = facts("evaluate", model_folder, "talk.jsonl.gz", cwd=tmp_path)
+    assert (measured["kind"], measured["warnings"]) == ("selection", [])
+    excluded = ("--exclude", "talk.jsonl.gz", "--out", "rest")
+    assert facts("prepare", "pair-files", pair_file, *excluded, cwd=tmp_path)["num_rows"] == 20
+
+
+def test_another_similarity_than_the_models_is_warned_of_once(
+    backbone_folder: Callable[[str], Path], task_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(backbone_folder("bert"), tmp_path / "dotted")
+    write_modules(tmp_path / "dotted", normalize=False, similarity="dot")
+    lines = ["score\tsentence1\tsentence2", "1\thot coffee\tcoffee", "0\ta list\thot water"]
+    (tmp_path / "pairs.tsv").write_text("\n".join(lines))
+    words = ("evaluate", tmp_path / "dotted", task_folder, tmp_path / "pairs.tsv", "--quiet")
+    assert run(*words).stderr == ""
+    done = run(*words, "--similarity", "cosine", "--json")
+    assert [measured["similarity"] for measured in json.loads(done.stdout)] == ["cosine", "cosine"]
+    assert done.stderr == (
+        "warning: the model was made for dot product and is compared by cosine, which ignores the lengths of its vectors; "
+        "in training they counted\n"
+    )
+
+
 def test_help_has_an_example_of_every_command() -> None:
     for command in COMMANDS:
         assert f"Example: pairloom {command}" in " ".join(good(command, "--help").replace("│", " ").split()), command
@@ -100,6 +134,114 @@ def test_the_sources_are_listed() -> None:
     for source in listed.values():
         assert source["source"] in shown
         assert all(view in shown for view in source["views"])
+
+
+TINY_QA = [name for name in MADE if name != "gooaq_pairs"]
+
+
+@pytest.fixture
+def qa_recipe(model_folder: Path, tmp_path: Path) -> Path:
+    """The corpora of multi-qa that have tiny dumps, but for one, and two that have none; a small model and few steps."""
+    write_dumps(tmp_path / "dumps")
+    (tmp_path / "dumps" / "gooaq" / "gooaq.jsonl").unlink()
+    only = json.dumps([*MADE, "stackexchange_title_body/ux*"])
+    pairs = [{"question": f"question {number}", "answer": f"answer {number}"} for number in range(30)]
+    (tmp_path / "dumps" / "amazon" / "qa_Baby.json").write_text("\n".join(map(str, pairs)))
+    (tmp_path / "qa.toml").write_text(
+        f'[model]\nbase = "{model_folder}"\n[data]\nconfiguration = "multi-qa_v1"\nonly = {only}\n'
+        "[train]\nsteps = 3\nbatch_size = 8\nwarmup_steps = 1\n"
+    )
+    return tmp_path / "qa.toml"
+
+
+def test_from_raw_dumps_to_a_model_by_a_recipe(qa_recipe: Path, tmp_path: Path) -> None:
+    words = ("prepare", "--recipe", "qa.toml", "dumps")
+    done = run(*words, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "amazon-qa-train-pairs: amazon-qa, view question-answer, from dumps/amazon/qa_Baby.json" in done.stderr
+    assert done.stderr.strip().endswith("already there 0, to make 17, failed 0, missing 2")
+    assert not (tmp_path / "shards").exists()
+
+    done = run(*words, "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert {one["name"] for one in found["made"]} == set(TINY_QA)
+    assert {one["name"]: one["corpus"]["licence"] for one in found["missing"]} == {
+        "gooaq_pairs": "not for commercial use",
+        "stackexchange_title_body/ux.stackexchange.com": "CC BY-SA",
+    }
+    assert "published at https://github.com/allenai/gooaq; licence: not for commercial use" in done.stderr
+
+    done = run(*words, "--partial", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.strip().endswith("already there 17, made 0, failed 0, missing 2")
+
+    train = ("train", "qa.toml", "--out", "model")
+    done = run(*train, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "2 of the 19 datasets of qa.toml have no shards yet:" in done.stderr
+    assert "pairloom prepare --recipe qa.toml DUMPS" in done.stderr
+    assert "Traceback" not in done.stderr
+    settings = ("--set", "data.missing=leave-out", "--set", 'data.only=["amazon*", "gooaq*"]')
+    trained = facts(*train, *settings, cwd=tmp_path)
+    assert [data["name"] for data in trained["data"]] == ["amazon-qa-train-pairs"]
+    assert trained["data"][0]["weight"] == 451
+    assert trained["recipe"]["data"]["datasets"][0]["shards"] == "shards/amazon-qa-train-pairs"
+
+
+def test_a_damaged_dump_does_not_keep_the_others_from_being_made(qa_recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "dumps" / "squad" / "train-v1.1.json").write_text('{"data": [')
+    only = ("--set", 'data.only=["squad_pairs", "amazon*"]')
+    done = run("prepare", "--recipe", "qa.toml", "dumps", "--partial", *only, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "failed: " in done.stderr
+    assert "train-v1.1.json: not whole JSON" in done.stderr
+    assert done.stderr.strip().endswith("already there 0, made 1, failed 1, missing 0")
+    done = run("prepare", "--recipe", "qa.toml", "--partial", "--set", 'data.only=["squad_pairs"]', cwd=tmp_path)
+    assert done.returncode == 1  # nothing is there, so it was hardly meant
+
+
+def test_a_task_is_kept_out_of_all_datasets_of_a_recipe(qa_recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "dev.tsv").write_text("score\tsentence1\tsentence2\n1\tWHY\tquestion 3\n0\twhich\tquestion 7\n")
+    (tmp_path / "dumps" / "gooaq" / "gooaq.jsonl").write_text('{"question": "what", "answer": "which"}')
+    only = ("--set", 'data.only=["gooaq_pairs", "squad_pairs", "eli5*", "amazon*"]')
+    found = run("prepare", "--recipe", "qa.toml", "dumps", "--exclude", "dev.tsv", *only, cwd=tmp_path)
+    assert found.returncode == 1
+    assert "wrote 28 pairs to shards/amazon-qa-train-pairs" in found.stderr
+    assert found.stderr.count("no pair is left; dropped: a text of it occurs in the excluded task dev.tsv: 1") == 3
+
+
+def test_a_killed_preparation_goes_on_where_it_stopped(qa_recipe: Path, tmp_path: Path) -> None:
+    def manifests() -> list[Path]:
+        return [
+            path for start in ("", "stackexchange*/") for path in tmp_path.glob(f"shards/{start}[!.]*/manifest.json")
+        ]
+
+    words = [sys.executable, "-m", "pairloom", "prepare", "--recipe", "qa.toml", "dumps"]
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while not manifests():
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    first = {path: path.stat().st_mtime_ns for path in manifests()}
+    assert 0 < len(first) < len(TINY_QA)
+    assert run(*words[3:], "--partial", cwd=tmp_path).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in first} == first
+    assert len(manifests()) == len(TINY_QA)
+    for path in manifests():
+        verify(path.parent, "shards")
+
+
+def test_mixture_by_name_without_data(tmp_path: Path) -> None:
+    """The recipe, and its list with the same steps, come to the same."""
+    of_recipe = facts("mixture", "multi-qa-mpnet-base-dot-v1", cwd=tmp_path)
+    assert (of_recipe["steps"], of_recipe["batch_size"], of_recipe["weight"]) == (200_000, 1024, 6454)
+    assert of_recipe["num_rows"] == 214_988_242
+    of_list = facts("mixture", "multi-qa_v1", cwd=tmp_path)
+    assert of_list["num_rows"] == of_recipe["num_rows"]
+    assert sorted(f"{name}.jsonl.gz" for name in of_recipe["repeated"]) == sorted(of_list["repeated"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_task_is_excluded_and_broken_records_are_told(tmp_path: Path) -> None:
@@ -129,6 +271,13 @@ def test_a_task_is_excluded_and_broken_records_are_told(tmp_path: Path) -> None:
         (["train", "adapt", "--out", "y", "--set", "train.steps=0"], "train.steps = 0"),
         (["train", "nothing", "--out", "y"], "no such recipe"),
         (["mixture", "nothing"], "no such recipe"),
+        (["mixture", "multi-qa_v1", "--set", "data.weights=equal"], "is for recipes, and multi-qa_v1 is none"),
+        (["mixture", "all-MiniLM-L6-v2", "--set", "data.missing=leave-out"], "leaves nothing"),
+        (["prepare", "--recipe", "nothing"], "no such recipe"),
+        (["prepare", "--recipe", "adapt", "x", "--out", "y"], "with --recipe the recipe says what is made"),
+        (["prepare", "--recipe", "adapt", "--set", 'data.only=["x"]'], "data.only.0"),
+        (["prepare", "--recipe", "adapt", "--set", "stackexchange.x=1"], "stackexchange.x is not a setting"),
+        (["prepare", "pair-files", "x", "--out", "y", "--dry-run"], "are for --recipe"),
         (["mixture", "adapt", "--plot", "a.pdf"], "a picture is a PNG"),
         (["mixture", "adapt", "--repeat-limit", "nan"], "must be above 0"),
         (["mixture", "adapt", "--set", "data.weights=fair"], 'data.weights = "fair"'),
@@ -150,6 +299,7 @@ def test_mistakes_in_the_command_exit_with_2(words: list[str], expected: str, tm
         (["search", "nothing", "query"], "nothing: no such folder"),
         (["info", "nothing"], "nothing: no such folder"),
         (["mixture", "nothing.json"], "nothing.json: no such file"),
+        (["prepare", "--recipe", "adapt", "nothing"], "nothing: no such file or folder"),
     ],
 )
 def test_what_is_missing_exits_with_1(words: list[str], expected: str, tmp_path: Path) -> None:

@@ -302,6 +302,10 @@ def test_what_the_trainer_cannot_follow_is_refused(datasets: list[Dataset]) -> N
         TrainerBatches(mixture([Dataset("a", rows, max_epochs=2)]), steps=11)
     with pytest.raises(UsageError, match="a: the trainer cannot cut the texts of one dataset"):
         TrainerBatches(mixture([Dataset("a", rows, anchor_max_tokens=9)]), steps=9)
+    with pytest.raises(
+        UsageError, match="a: has a column of past contexts, and the trainer's losses take a third column"
+    ):
+        TrainerBatches(mixture([Dataset("a", different(20, columns=3, contexts=True))]), steps=9)
     with pytest.raises(UsageError, match="datasets_per_batch is 2"):
         sets = [Dataset("a", rows, anchor_prompt="q"), Dataset("b", rows)]
         TrainerBatches(mixture(sets, datasets_per_batch=2), steps=9)

@@ -51,18 +51,21 @@ def test_torchs_own_loader_gives_the_mixtures_batches_in_order() -> None:
     assert list(loaded[0].columns) == ["anchor", "positive"]
 
 
-@pytest.mark.parametrize("num_workers", [0, 1, 2])
-def test_the_state_is_that_of_the_batch_given_out(num_workers: int) -> None:
-    expected = [" ".join(batch.columns[0]) for batch in islice(mixture(), 15)]
-    plain = mixture()
+@pytest.mark.parametrize(
+    ("num_workers", "options"),
+    [(0, {}), (1, {}), (2, {}), (2, {"batch_size": 2, "steps_per_group": 4, "datasets_per_group": 2})],
+)
+def test_the_state_is_that_of_the_batch_given_out(num_workers: int, options: dict[str, int]) -> None:
+    expected = [" ".join(batch.columns[0]) for batch in islice(mixture(**options), 15)]
+    plain = mixture(**options)
     list(islice(plain, 7))
-    loader = MixtureLoader(mixture(), num_workers=num_workers, collate_fn=anchors)
-    assert loader.state_dict() == mixture().state()
+    loader = MixtureLoader(mixture(**options), num_workers=num_workers, collate_fn=anchors)
+    assert loader.state_dict() == mixture(**options).state()
     assert list(islice(loader, 7)) == expected[:7]
     state = json.loads(json.dumps(loader.state_dict()))
     assert state == plain.state(), "whatever the workers have made ahead"
 
-    resumed = MixtureLoader(mixture(), num_workers=1 - min(num_workers, 1), collate_fn=anchors)
+    resumed = MixtureLoader(mixture(**options), num_workers=1 - min(num_workers, 1), collate_fn=anchors)
     resumed.load_state_dict(state)
     assert resumed.state_dict() == state
     assert list(islice(resumed, 8)) == expected[7:]
@@ -124,6 +127,13 @@ def test_prompts_names_and_triplets() -> None:
     for number, column in enumerate(("anchor", "positive", "negative")):
         expected = [prompts[name][number] + text for name, text in zip(batch.names, plain[number], strict=True)]
         assert batch.columns[column] == expected
+
+
+def test_past_contexts_are_called_what_they_are() -> None:
+    rows = different(10, columns=3, contexts=True)
+    batch = next(iter(MixtureLoader(Mixture([Dataset("a", rows, positive_prompt="d: ")], batch_size=4, seed=1))))
+    assert list(batch.columns) == ["anchor", "positive", "context"]
+    assert all(text.startswith("d: ") for text in batch.columns["context"])
 
 
 def test_what_is_wrong_in_a_state_or_an_option_is_said() -> None:

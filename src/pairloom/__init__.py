@@ -4,14 +4,19 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Encoder", "PairloomError", "__version__"]
+__all__ = ["DualEncoder", "Encoder", "PairloomError", "__version__"]
 
 if TYPE_CHECKING:
+    from pairloom.encode.dual_encoder import DualEncoder
     from pairloom.encode.encoder import Encoder
     from pairloom.errors import PairloomError
 
 # Where each public name lives. Importing pairloom loads none of it.
-_HOMES = {"Encoder": "pairloom.encode.encoder", "PairloomError": "pairloom.errors"}
+_HOMES = {
+    "DualEncoder": "pairloom.encode.dual_encoder",
+    "Encoder": "pairloom.encode.encoder",
+    "PairloomError": "pairloom.errors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -90,6 +90,36 @@ def new_artifact(path: Path, kind: str) -> Iterator[Draft]:
         ArtifactError: Something else stands there, or the disk is full.
     """
     path = resolved(path)
+    with _partial_folder(path) as partial:
+        draft = Draft(partial)
+        yield draft
+        _write_manifest(draft, kind)
+        refuse_occupied(path)  # another process may have been faster
+        _rename(partial, path)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Draft]:
+    """Makes the file ``path`` appear whole when the block ends, or not at all.
+
+    Yields:
+        Where it is to be written; a single file has no manifest, so the facts go nowhere.
+
+    Raises:
+        ArtifactError: Something stands there, or the disk is full.
+    """
+    path = resolved(path)
+    with _partial_folder(path) as partial:
+        draft = Draft(partial / path.name)
+        yield draft
+        _flush(draft.path)
+        refuse_occupied(path)
+        _rename(draft.path, path)
+
+
+@contextmanager
+def _partial_folder(path: Path) -> Iterator[Path]:
+    """A hidden folder beside ``path``, in which something is made that shall stand there; it goes when the block ends."""
     refuse_occupied(path)
     partial = path.parent / f"{_partial_prefix(path)}{os.getpid()}-{secrets.token_hex(3)}"
     try:
@@ -99,11 +129,7 @@ def new_artifact(path: Path, kind: str) -> Iterator[Draft]:
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
     try:
-        draft = Draft(partial)
-        yield draft
-        _write_manifest(draft, kind)
-        refuse_occupied(path)  # another process may have been faster
-        _rename(partial, path)
+        yield partial
     except OSError as error:
         if error.errno in DISK_FULL:
             raise ArtifactError(

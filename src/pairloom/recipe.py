@@ -1,6 +1,7 @@
 """Every knob of a run: a TOML file becomes frozen sections with bounds.
 
-A recipe has up to five sections, ``[model] [data] [loss] [train] [evaluate]``; what is left out takes its default.
+A recipe has up to five sections, ``[model] [data] [loss] [train] [evaluate]``; what is left out takes its default, or, with
+``faithful = true`` above them, what the published models were trained with.
 Paths are relative to the folder in which the command is run. The filters of `pairloom prepare` are sections, too, one for
 each source.
 """
@@ -8,16 +9,36 @@ each source.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pairloom.errors import RecipeError
+from pairloom.errors import InputError, RecipeError
+from pairloom.listing import bare_name, find_listing, packaged_listings, read_listing
 
 _MAX_FAULTS = 5
+# How the published models were trained, in settings; docs/faithful.md says of each where it is known from.
+_ORIGINALS: dict[str, dict[str, Any]] = {
+    "data": {"datasets_per_batch": 1, "steps_per_group": 8, "datasets_per_group": 2},
+    "loss": {"symmetric": True, "mask_false_negatives": False},
+    "train": {
+        "learning_rate": 2e-5,
+        "warmup_steps": 500,
+        "schedule": "linear",
+        "betas": [0.9, 0.999],
+        "epsilon": 1e-6,
+        "weight_decay": 0.0,
+        "max_gradient_norm": 1.0,
+    },
+}
 _PACKAGED = Path(__file__).parent / "recipes"
+# A part of a key may be quoted, as in TOML, for the sake of the dots in it.
+_KEY_PART = re.compile(r'"([^"]+)"|([^".]+)')
+_KEY = re.compile(rf"(?:{_KEY_PART.pattern})(?:\.(?:{_KEY_PART.pattern}))*")
 
 Precision = Literal["float32", "bfloat16"]
 Similarity = Literal["cosine", "dot"]
@@ -38,7 +59,13 @@ class ModelSection(Section):
     """What is trained, and what the finished model says of itself."""
 
     base: str
-    """A model folder, a model that an installed package carries, or a name on the Hugging Face hub."""
+    """A model folder, a model that an installed package carries, or a name on the Hugging Face hub. With two encoders it
+    may be a model of two."""
+    encoders: Literal["shared", "two"] = "shared"
+    """One encoder for both sides, or two: one for anchors, which are the queries, and one for positives and negatives,
+    which are the documents. Each of two has its own optimizer, and its gradient is clipped by its own norm."""
+    document_base: str | None = None
+    """Of two encoders, what that of the documents starts from; by default the same base."""
     pooling: PoolingMode | None = None
     """How token vectors become one vector; by default what the base says, and mean if it says nothing."""
     normalize: bool | None = None
@@ -47,6 +74,12 @@ class ModelSection(Section):
     """How two vectors are compared; by default what the base says, and cosine if it says nothing."""
     max_tokens: int | None = Field(default=None, ge=3)
     """Longest text of the finished model, special tokens included; by default what the base says."""
+
+    @model_validator(mode="after")
+    def _document_base_is_for_two(self) -> ModelSection:
+        if self.document_base is not None and self.encoders != "two":
+            raise ValueError(f'document_base is for encoders = "two", but encoders is "{self.encoders}"')
+        return self
 
 
 class DatasetSection(Section):
@@ -68,11 +101,11 @@ class DatasetSection(Section):
     anchor_prompt: str = ""
     """Put before each anchor."""
     positive_prompt: str = ""
-    """Put before each positive and negative."""
+    """Put before each positive, negative and past context."""
     anchor_max_tokens: int | None = Field(default=None, ge=3)
     """Longer anchors are cut, prompt included; by default as ``data.anchor_max_tokens`` says."""
     positive_max_tokens: int | None = Field(default=None, ge=3)
-    """Longer positives and negatives are cut; by default as ``data.positive_max_tokens`` says."""
+    """Longer positives, negatives and past contexts are cut; by default as ``data.positive_max_tokens`` says."""
 
     num_rows: int | None = Field(default=None, ge=1, lt=2**63)
     """How many rows it has, for `pairloom mixture` where the shards are not at hand; where they are, they know better."""
@@ -94,8 +127,23 @@ class BlockShuffleSection(Section):
     """Blocks whose rows are mixed. More of them are nearer to a full shuffle, and must fit into memory."""
 
 
+class ListingSection(Section):
+    """Keys of ``[data]`` that stand for datasets. When a recipe is read they are replaced by what they stand for."""
+
+    configuration: str | None = Field(default=None, min_length=1)
+    """A list of datasets and weights: one that comes with pairloom, such as ``multi-qa_v1``, or a JSON file in the form of the
+    published ``data_config.json``. What stands in ``datasets`` besides changes the dataset of this name, or is added."""
+    shards_folder: str = Field(default="shards", min_length=1)
+    """Where the shards of the listed datasets are: each in a folder called as its file, without ``.jsonl.gz``."""
+    only: tuple[str, ...] = ()
+    """Names, or patterns with ``*``, of the datasets to take, such as ``["squad*", "gooaq_pairs"]``; by default all. Their
+    weights stay as they are."""
+    without: tuple[str, ...] = ()
+    """Names or patterns of the datasets not to take."""
+
+
 class DataSection(Section):
-    """What the model is trained on."""
+    """What the model is trained on; `ListingSection` has further keys, which stand for datasets."""
 
     datasets: Annotated[tuple[DatasetSection, ...], Field(min_length=1)]
     """The datasets; each batch comes from one of them, or from some."""
@@ -107,8 +155,15 @@ class DataSection(Section):
     """Of the rule ``capped``: what the weights add up to before divisors and rounding up; by default 10,000."""
     weights_cap: int | None = Field(default=None, ge=1, le=10**12)
     """Of the rule ``capped``: rows beyond do not count; by default 1,000,000."""
+    missing: Literal["refuse", "leave-out"] = "refuse"
+    """What to do about datasets whose shards are not there: refuse to train, or train on the others."""
     datasets_per_batch: int = Field(default=1, ge=1)
     """Datasets that share a batch. With one, the negatives of a pair are all from its own domain."""
+    steps_per_group: int = Field(default=1, ge=1, le=4096)
+    """Steps that are drawn together: no text comes twice in them. Their batches come from datasets of one format, each for
+    some steps in a row."""
+    datasets_per_group: int = Field(default=1, ge=1, le=4096)
+    """Draws of a dataset by weight in a group, each for as many steps; two may find the same. At most one a step is made."""
     block_shuffle: BlockShuffleSection | None = None
     """For data that is much larger than memory, on a disk that is slow at reading here and there; by default all rows
     of a dataset are shuffled."""
@@ -117,7 +172,7 @@ class DataSection(Section):
     anchor_max_tokens: int = Field(default=128, ge=3)
     """Longer anchors are cut."""
     positive_max_tokens: int = Field(default=128, ge=3)
-    """Longer positives and negatives are cut."""
+    """Longer positives, negatives and past contexts are cut."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> DataSection:
@@ -151,7 +206,8 @@ class LossSection(Section):
     scale: float = Field(default=20.0, gt=0, le=1e6)
     """Multiplies the similarities: 20 for cosine and 1 for dot product in the published models."""
     symmetric: bool = True
-    """For pairs: let each positive find its anchor, too. Batches with hard negatives are always one way."""
+    """For pairs, also those with a past context: let each positive find its anchor, too. Batches with hard negatives are
+    always one way."""
     learn_scale: bool = False
     """Train the logarithm of the scale with the model, as CLIP does; it starts from ``scale`` and is kept at most 100."""
     query_query: bool = False
@@ -256,7 +312,7 @@ class EvaluateSection(Section):
     """Measurements on held-out tasks, during training and after it."""
 
     tasks: tuple[Path, ...] = ()
-    """Task folders (BEIR layout) and sentence-pair files."""
+    """Task folders (BEIR layout), sentence-pair files, and files of candidate sets."""
     every_steps: int = Field(default=0, ge=0)
     """0: only before the first step and after the last."""
 
@@ -327,7 +383,8 @@ class RedditSection(SourceSection):
     comment_max_chars: int = Field(default=127, ge=1)
     """Nor is one that is longer; as an earlier context it is cut."""
     max_contexts: int = Field(default=10, ge=1)
-    """Comments that the positive of the view multi-context has at most, the one that is answered included."""
+    """Comments that the positive of the view multi-context has at most, the one that is answered included. In the view
+    contexts that one stands by itself, and the past context has one comment less."""
     split: Literal["train", "test", "all"] = "train"
     """Which threads are read."""
     train_share: float = Field(default=0.9, gt=0, lt=1)
@@ -439,6 +496,8 @@ class SourcesSection(Section):
 class Recipe(Section):
     """A whole run."""
 
+    faithful: bool = False
+    """What the recipe does not say is as the published models were trained, not as is best; see ``docs/faithful.md``."""
     model: ModelSection
     data: DataSection
     train: TrainSection
@@ -449,6 +508,8 @@ class Recipe(Section):
 class DataRecipe(Section):
     """A recipe of which only the data matters: other sections are checked, but may be missing."""
 
+    faithful: bool = False
+    """As in `Recipe`."""
     data: DataSection
     train: TrainSection | None = None
     model: ModelSection | None = None
@@ -462,25 +523,39 @@ def load_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Reci
     Args:
         path: The TOML file, or the name of a recipe that comes with pairloom, such as ``adapt``.
         overrides: Values are TOML (``train.steps=100``, ``evaluate.tasks=["a","b"]``); what is not TOML is a string.
-            A number in the path counts into a list: ``data.datasets.0.shards=pairs``.
+            A number in the path counts into a list, and a dataset may stand there by its name:
+            ``data.datasets.0.shards=pairs``, ``data.datasets.gooaq_pairs.weight=200``.
 
     Raises:
         RecipeError: The file is missing or not TOML, or a key is unknown, of the wrong type or out of bounds;
             the message has its path.
     """
-    return parse_recipe(_read_toml(path, overrides), where=str(path))
+    return _checked(Recipe, _read(path, overrides), str(path))
 
 
 def load_data_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> DataRecipe:
     """Reads a recipe of which only the data matters, as `load_recipe` does."""
-    return _checked(DataRecipe, _read_toml(path, overrides), str(path))
+    return _checked(DataRecipe, _read(path, overrides), str(path))
 
 
-def _read_toml(path: Path, overrides: tuple[str, ...] | list[str]) -> dict[str, Any]:
+def _read(path: Path, overrides: tuple[str, ...] | list[str]) -> dict[str, Any]:
+    """The recipe as a dictionary with all datasets and what ``faithful`` fills in; overrides of single datasets find those of a list, too."""
+    raw = _read_toml(path)
+    of_one = [override for override in overrides if override.lstrip().startswith("data.datasets.")]
+    for override in overrides:
+        if override not in of_one:
+            _lay_over(raw, override)
+    raw = _with_listed(raw, str(path))
+    for override in of_one:
+        _lay_over(raw, override)
+    return _with_originals(raw)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.name == str(path) and not path.exists() and (packaged := _PACKAGED / f"{path}.toml").is_file():
             path = packaged
-        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         known = ", ".join(sorted(file.stem for file in _PACKAGED.glob("*.toml")))
         raise RecipeError(f"{path}: no such recipe; those that come with pairloom are: {known}") from None
@@ -492,14 +567,106 @@ def _read_toml(path: Path, overrides: tuple[str, ...] | list[str]) -> dict[str, 
         raise RecipeError(f"{path}: not TOML: {str(error)[:200]}") from None
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror})") from None
-    for override in overrides:
-        _lay_over(raw, override)
-    return raw
+
+
+class _ListingRecipe(Section):
+    """For checking these keys alone, and naming them with their path."""
+
+    data: ListingSection
+    """The other keys of the section are left out."""
+
+
+def _with_listed(raw: dict[str, Any], where: str) -> dict[str, Any]:
+    """Replaces the keys of `ListingSection` by the datasets that they stand for."""
+    data = raw.get("data")
+    if not isinstance(data, dict) or not data.keys() & ListingSection.model_fields.keys():
+        return raw
+    rest = {key: value for key, value in data.items() if key not in ListingSection.model_fields}
+    keys = {key: value for key, value in data.items() if key not in rest}
+    listing = _checked(_ListingRecipe, {"data": keys}, where).data
+    if listing.configuration is None and "shards_folder" in keys:
+        raise RecipeError(f"{where}: data.shards_folder is for the datasets of data.configuration, which is not given")
+    given = rest.get("datasets", [])
+    if not isinstance(given, list) or not all(isinstance(dataset, dict) for dataset in given):
+        return {**raw, "data": rest}  # which will be refused
+    listed = _listed(listing, rest, where)
+    added = []
+    for dataset in given:
+        if (name := _name_of(dataset)) in listed:
+            listed[name] |= {**dataset, "name": name}
+        else:
+            added.append(dataset)
+    datasets = [*listed.values(), *added]
+    names = [_name_of(dataset) for dataset in datasets]
+    taken = _matching(names, listing.only, f"{where}: data.only") if listing.only else set(names)
+    taken -= _matching(names, listing.without, f"{where}: data.without")
+    chosen = [dataset for name, dataset in zip(names, datasets, strict=True) if name in taken]
+    return {**raw, "data": {**rest, "datasets": chosen}}
+
+
+def _matching(names: list[str], patterns: tuple[str, ...], where: str) -> set[str]:
+    """The names that match any of some patterns, each of which must match one."""
+    matching: set[str] = set()
+    for number, pattern in enumerate(patterns):
+        found = {name for name in names if fnmatchcase(name, bare_name(pattern))}
+        if not found:
+            raise RecipeError(f"{where}.{number} = {json.dumps(pattern)}: no dataset is called so")
+        matching |= found
+    return matching
+
+
+def _listed(listing: ListingSection, data: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """The datasets of the list by name, as a recipe has them."""
+    if listing.configuration is None:
+        return {}
+    path = find_listing(listing.configuration)
+    where = f"{where}: data.configuration = {json.dumps(listing.configuration)}"
+    if path is None:
+        known = ", ".join(packaged_listings())
+        raise RecipeError(f"{where}: no such list; those that come with pairloom are: {known}; or give a JSON file")
+    try:
+        listed = read_listing(path)
+    except (RecipeError, InputError) as error:
+        raise RecipeError(f"{where}: {error}") from None
+    datasets: dict[str, dict[str, Any]] = {}
+    for one in listed:
+        name = bare_name(one.name)
+        if name in datasets:
+            raise RecipeError(f"{where}: {path} has two files of the name {name}; remove or rename one")
+        dataset: dict[str, Any] = {"shards": f"{listing.shards_folder}/{name}", "name": name, "weight": one.weight}
+        if one.num_rows is not None:
+            dataset["num_rows"] = one.num_rows
+        if data.get("weights", "given") != "given":
+            del dataset["weight"]  # it would be an exception to the rule
+        datasets[name] = dataset
+    return datasets
+
+
+def _name_of(dataset: dict[str, Any]) -> str:
+    """What a dataset is called that is still a dictionary; an empty text if nothing tells it."""
+    name = dataset.get("name")
+    if isinstance(name, str) and name:
+        return name
+    shards = dataset.get("shards")
+    return Path(shards).name if isinstance(shards, str | Path) else ""
 
 
 def parse_recipe(raw: dict[str, Any], *, where: str) -> Recipe:
     """Checks a recipe that is already a dictionary; ``where`` says in errors what it came from."""
-    return _checked(Recipe, raw, where)
+    return _checked(Recipe, _with_originals(_with_listed(raw, where)), where)
+
+
+def _with_originals(raw: dict[str, Any]) -> dict[str, Any]:
+    """A faithful recipe with the settings of the published models wherever it has none of its own."""
+    if raw.get("faithful") is not True:
+        return raw
+    filled = dict(raw)
+    for section, settings in _ORIGINALS.items():
+        # A missing section is left for the check to miss; without [loss] there is still a loss.
+        given = raw.get(section, {} if section == "loss" else None)
+        if isinstance(given, dict):
+            filled[section] = {**settings, **given}
+    return filled
 
 
 def load_sources(overrides: tuple[str, ...] | list[str] = ()) -> SourcesSection:
@@ -525,13 +692,13 @@ def _checked(section: type[_SectionType], raw: dict[str, Any], where: str) -> _S
     try:
         return section.model_validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
-        faults = [_sentence(fault) for fault in error.errors()]
+        faults = [_sentence(fault, raw) for fault in error.errors()]
         more = f"; and {len(faults) - _MAX_FAULTS} more" if len(faults) > _MAX_FAULTS else ""
         raise RecipeError(f"{where}: " + "; ".join(faults[:_MAX_FAULTS]) + more) from None
 
 
-def _sentence(fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"]) or "recipe"
+def _sentence(fault: Any, raw: dict[str, Any]) -> str:
+    key = _path(fault["loc"], raw) or "recipe"
     match fault["type"]:
         case "extra_forbidden":
             return f"{key} is not a setting"
@@ -543,18 +710,35 @@ def _sentence(fault: Any) -> str:
             return f"{key} = {json.dumps(fault['input'], default=str)[:60]}: {fault['msg']}"
 
 
+def _path(place: tuple[str | int, ...], raw: dict[str, Any]) -> str:
+    """Where a value stands, as ``--set`` takes it: a dataset with a name by its name, as its number may be that in a list."""
+    parts = list(map(str, place))
+    if place[:2] == ("data", "datasets") and len(place) > 2 and isinstance(place[2], int):
+        dataset = raw["data"]["datasets"][place[2]]
+        name = dataset.get("name") if isinstance(dataset, dict) else None
+        if isinstance(name, str) and name:
+            parts[2] = f'"{name}"' if "." in name else name
+    return ".".join(parts)
+
+
 def _lay_over(raw: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
+    if not equals or not _KEY.fullmatch(key.strip()):
         raise RecipeError(f"--set {override[:200]}: write section.key=value")
+    parts = [quoted or plain for quoted, plain in _KEY_PART.findall(key.strip())]
     here: Any = raw
     try:
         for part in parts[:-1]:
-            here = here[int(part)] if isinstance(here, list) else here.setdefault(part, {})
-        here[int(parts[-1]) if isinstance(here, list) else parts[-1]] = _toml_value(value.strip())
+            here = here[_item(here, part)] if isinstance(here, list) else here.setdefault(part, {})
+        here[_item(here, parts[-1]) if isinstance(here, list) else parts[-1]] = _toml_value(value.strip())
     except (IndexError, ValueError, TypeError, AttributeError):
         raise RecipeError(f"--set {override[:200]}: the recipe has no place {key[:200]}") from None
+
+
+def _item(items: list[Any], part: str) -> int:
+    """The number of an item, given as such or by the name of the dataset that it is; raises ValueError."""
+    names = [_name_of(item) if isinstance(item, dict) else "" for item in items]
+    return names.index(part) if part in names else int(part)
 
 
 def _toml_value(text: str) -> Any:

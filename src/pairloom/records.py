@@ -13,11 +13,19 @@ class Pair:
         anchor: What is asked or said first: a question, a title, a comment.
         positive: What belongs to it: an answer, a body, a reply.
         negatives: Hard negatives: texts that are near the anchor but wrong.
+        context: Where anchor and positive are a reply and what it answers: what was said before that. It belongs to
+            them, and is no negative.
     """
 
     anchor: str
     positive: str
     negatives: tuple[str, ...] = ()
+    context: str | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All of them, in the order of the columns of shards."""
+        return (self.anchor, self.positive, *self.negatives, *(() if self.context is None else (self.context,)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,11 @@ class TrainerBatches(Sampler[list[int]]):
                 f"there are pairs for only {most:,} of {steps:,} batches, because every dataset has max_epochs; lower "
                 "steps or allow more epochs"
             )
+        if conversations := [one.name for one in mixture.datasets if one.has_context]:
+            raise UsageError(
+                f"{conversations[0]}: has a column of past contexts, and the trainer's losses take a third column for hard "
+                "negatives; prepare pairs, such as those of Reddit's view single-context"
+            )
         if limited := [one.name for one in mixture.datasets if one.anchor_max_tokens or one.positive_max_tokens]:
             raise UsageError(
                 f"{limited[0]}: the trainer cannot cut the texts of one dataset; leave anchor_max_tokens and "
@@ -201,8 +206,7 @@ class TrainerBatches(Sampler[list[int]]):
     def _prompts(self) -> dict[str, Any] | None:
         prompts = {}
         for one in self._begin.datasets:
-            candidates = ("positive", "negative")[: len(one.rows.columns) - 1]
-            prompts[one.name] = {"anchor": one.anchor_prompt} | dict.fromkeys(candidates, one.positive_prompt)
+            prompts[one.name] = {"anchor": one.anchor_prompt} | dict.fromkeys(one.rows.columns[1:], one.positive_prompt)
         given = {name: {key: text for key, text in columns.items() if text} for name, columns in prompts.items()}
         if not any(given.values()):
             return None

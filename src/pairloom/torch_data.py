@@ -35,8 +35,8 @@ class TextBatch:
 
     Args:
         step: From 0.
-        columns: ``anchor``, ``positive`` and, of triplets, ``negative``: texts that belong together stand at the same
-            place. The prompts of the datasets are put before them; longer texts than a dataset allows are for the
+        columns: ``anchor``, ``positive`` and, of triplets, ``negative``, or of conversations ``context``: texts that
+            belong together stand at the same place. The prompts of the datasets are put before them; longer texts than a dataset allows are for the
             tokenizer to cut.
         names: The dataset of each pair.
         cursors: How far the step's datasets have been read after it, for `pairloom.pairs.place.Place.advance`.
@@ -141,5 +141,5 @@ def _with_texts(batch: Batch) -> TextBatch:
         for column, prompt in [(anchors, dataset.anchor_prompt)] + [(c, dataset.positive_prompt) for c in candidates]:
             if prompt:
                 column[where] = [prompt + text for text in column[where]]
-    columns = dict(zip(("anchor", "positive", "negative"), (anchors, *candidates), strict=False))
+    columns = dict(zip(batch.parts[0].dataset.rows.columns, (anchors, *candidates), strict=True))
     return TextBatch(batch.step, columns, names, batch.cursors)

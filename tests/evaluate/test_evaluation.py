@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pairloom.encode.similarity import normalize
 from pairloom.errors import ModelError
 from pairloom.evaluate.evaluation import Evaluation, evaluate
+from pairloom.evaluate.report import to_json
+from pairloom.evaluate.selection import SelectionTask
 from pairloom.evaluate.tasks import RetrievalTask, SentencePairTask
 from pairloom.records import Text
 
@@ -45,7 +48,12 @@ def pairs_task(kind: Any, num_pairs: int = 200, *, seed: int = 1) -> SentencePai
     )
 
 
-TASKS = [retrieval_task(), pairs_task("score"), pairs_task("label")]
+def selection_task() -> SelectionTask:
+    numbers = range(30 * 5)
+    return SelectionTask("random", tuple(f"query {n}" for n in numbers), tuple(f"document {n}" for n in numbers), 5)
+
+
+TASKS = [retrieval_task(), pairs_task("score"), pairs_task("label"), selection_task()]
 
 
 def test_retrieval_by_hand() -> None:
@@ -212,3 +220,42 @@ def test_progress_is_shown_where_asked(capsys: pytest.CaptureFixture[str], monke
     shown = capsys.readouterr().err
     assert "baseline, random: sentences: " in shown
     assert "texts" in shown
+
+
+FROM_DOT = "was made for dot product and is compared by cosine, which ignores the lengths of its vectors; in training they counted"
+FROM_COSINE = "was made for cosine and is compared by dot product, in which the lengths of its vectors count; in training they did not"
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: type(task).__name__)
+@pytest.mark.parametrize(("own", "asked", "said"), [("dot", "cosine", FROM_DOT), ("cosine", "dot", FROM_COSINE)])
+def test_another_similarity_is_used_and_warned_of(task: Any, own: str, asked: Any, said: str) -> None:
+    measured = evaluate(HashEncoder(own), task, similarity=asked)
+    assert measured.metrics == evaluate(HashEncoder(asked), task).metrics
+    assert measured.metrics != evaluate(HashEncoder(own), task).metrics
+    assert measured.similarity == asked
+    assert measured.warnings == (f"the model {said}",)
+    assert to_json(measured)["warnings"] == [f"the model {said}"]
+    compared = evaluate(HashEncoder(asked), task, baseline=HashEncoder(own, salt="other"), similarity=asked)
+    assert compared.warnings == (f"the baseline {said}",)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: type(task).__name__)
+def test_where_it_makes_no_difference_nobody_is_warned(task: Any) -> None:
+    class Normalized(HashEncoder):
+        def encode(self, texts: list[str], /) -> Vectors:
+            return normalize(super().encode(texts))
+
+        encode_query = encode
+        encode_document = encode
+
+    for own, asked in (("dot", "cosine"), ("cosine", "dot")):
+        assert evaluate(Normalized(own), task, similarity=asked).warnings == ()  # type: ignore[arg-type]
+    for own in ("dot", "cosine"):
+        assert evaluate(HashEncoder(own), task, similarity=own).warnings == ()  # type: ignore[arg-type]
+        assert evaluate(HashEncoder(own), task).warnings == ()
+
+
+def test_a_baseline_measured_by_another_similarity_is_refused() -> None:
+    task = pairs_task("score")
+    with pytest.raises(ValueError, match="the baseline was evaluated by dot, not by cosine"):
+        evaluate(HashEncoder(), task, baseline=evaluate(HashEncoder("dot"), task), similarity="cosine")

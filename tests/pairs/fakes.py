@@ -13,9 +13,11 @@ from pairloom.pairs.rows import Rows
 class FakeRows:
     """Rows in memory whose texts are numbers; a text's hash is the number itself."""
 
-    def __init__(self, texts: Sequence[Sequence[int]] | NDArray[np.int64], *, fingerprint: str = "0" * 64) -> None:
+    def __init__(
+        self, texts: Sequence[Sequence[int]] | NDArray[np.int64], *, fingerprint: str = "0" * 64, contexts: bool = False
+    ) -> None:
         self._texts = np.array(texts, dtype=np.uint64)
-        self.columns = ("anchor", "positive", "negative")[: self._texts.shape[1]]
+        self.columns = ("anchor", "positive", "context" if contexts else "negative")[: self._texts.shape[1]]
         self.fingerprint = fingerprint
         self.rows_taken: list[int] = []
 
@@ -31,9 +33,9 @@ class FakeRows:
         return Rows(tuple([str(text) for text in column] for column in texts.T.tolist()), texts)
 
 
-def different(count: int, *, first: int = 0, columns: int = 2) -> FakeRows:
+def different(count: int, *, first: int = 0, columns: int = 2, contexts: bool = False) -> FakeRows:
     """Rows without a common text."""
-    return FakeRows(first + np.arange(count * columns).reshape(count, columns))
+    return FakeRows(first + np.arange(count * columns).reshape(count, columns), contexts=contexts)
 
 
 class VastRows:

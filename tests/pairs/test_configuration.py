@@ -11,6 +11,7 @@ import pytest
 
 from pairloom.errors import ArtifactError, InputError, PairloomError, RecipeError
 from pairloom.pairs.configuration import Configuration, ConfiguredDataset, dataset_weights, read_configuration
+from pairloom.pairs.layout import TRIPLET_COLUMNS
 from pairloom.recipe import load_data_recipe
 from tests.conftest import make_pairs, make_shards
 
@@ -170,6 +171,11 @@ def test_a_recipe_may_consist_of_its_data(recipe: Callable[[str], Path]) -> None
     assert (with_steps.steps, with_steps.batch_size, with_steps.datasets_per_batch) == (7, 128, 2)
 
 
+def test_the_groups_of_a_faithful_recipe(recipe: Callable[[str], Path]) -> None:
+    read = read_configuration(recipe('faithful = true\n[[data.datasets]]\nshards = "some/pairs"'))
+    assert (read.steps, read.steps_per_group, read.datasets_per_group, read.datasets_per_batch) == (None, 8, 2, 1)
+
+
 def test_a_recipe_that_comes_with_pairloom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     read = read_configuration(Path("adapt"))
@@ -181,7 +187,7 @@ def test_shards_know_better_than_the_recipe(recipe: Callable[[str], Path], caplo
     for name in "ab":
         make_shards(path.parent / name, [(*pair, "no") for pair in make_pairs(9)])
     read = read_configuration(path, ["data.datasets.1.num_rows=9"])
-    assert [(dataset.num_rows, dataset.num_columns) for dataset in read.datasets] == [(9, 3), (9, 3)]
+    assert [(dataset.num_rows, dataset.columns) for dataset in read.datasets] == [(9, TRIPLET_COLUMNS)] * 2
     assert [record.getMessage() for record in caplog.records] == [
         f"{path}: shards have other numbers of rows than it says, and theirs count: a (9 instead of 50)"
     ]

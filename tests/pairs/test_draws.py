@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,79 @@ WEIGHTS = [1.0, 2.0, 3.0, 4.0]
 def test_the_draws_never_change() -> None:
     draws = Draws(WEIGHTS, [2, 2, 3, 2], seed=1, datasets_per_batch=2)
     assert draws.choose(np.arange(6), EVERY).tolist() == [[1, 3], [3, 1], [3, 1], [2, -1], [2, -1], [1, 3]]
+
+
+def test_the_draws_of_groups_never_change() -> None:
+    draws = Draws(WEIGHTS, [2, 2, 3, 2], seed=1, steps_per_group=4, datasets_per_group=2)
+    assert draws.choose(np.arange(16), EVERY)[:, 0].tolist() == [1, 1, 3, 3, 3, 3, 1, 1, 2, 2, 2, 2, 1, 1, 1, 1]
+
+
+def test_groups_of_one_step_are_none() -> None:
+    options: dict[str, Any] = {"seed": 1, "datasets_per_batch": 2}
+    plain = Draws(WEIGHTS, [2, 2, 3, 2], **options).choose(np.arange(500), EVERY)
+    for turns in (1, 2):
+        draws = Draws(WEIGHTS, [2, 2, 3, 2], steps_per_group=1, datasets_per_group=turns, **options)
+        assert draws.choose(np.arange(500), EVERY).tolist() == plain.tolist()
+
+
+@pytest.mark.parametrize(
+    ("steps", "turns", "lengths"),
+    [(8, 2, [4, 4]), (8, 3, [3, 3, 2]), (5, 2, [3, 2]), (4, 1, [4]), (3, 9, [1, 1, 1])],
+)
+def test_the_draws_of_a_group_take_turns_for_as_many_steps(steps: int, turns: int, lengths: list[int]) -> None:
+    """With so many datasets that two draws in succession hardly ever find the same."""
+    draws = Draws([1.0] * 5000, [2] * 5000, seed=0, steps_per_group=steps, datasets_per_group=turns)
+    chosen = draws.choose(np.arange(20 * steps), np.ones(5000, dtype=np.bool_))[:, 0]
+    for group in chosen.reshape(20, steps).tolist():
+        assert [len(list(run)) for _, run in itertools.groupby(group)] == lengths
+
+
+def test_a_group_has_one_format_and_shares_are_still_weights() -> None:
+    num_columns = np.array([2, 3, 3, 2])
+    groups = 40_000
+    draws = Draws(WEIGHTS, num_columns.tolist(), seed=0, steps_per_group=8, datasets_per_group=2)
+    chosen = draws.choose(np.arange(8 * groups), EVERY)[:, 0].reshape(groups, 8)
+    assert (chosen == np.repeat(chosen[:, [0, 4]], 4, axis=1)).all()
+    first, second = chosen[:, 0], chosen[:, 4]
+    assert (num_columns[first] == num_columns[second]).all()
+    for turn in (first, second):
+        assert stats.chisquare(np.bincount(turn), groups * np.array(WEIGHTS) / 10).pvalue > 1e-4
+    pairs = np.bincount(4 * first + second, minlength=16).reshape(4, 4)
+    alike = num_columns[:, None] == num_columns
+    # Both formats have half of the weights: a second draw that finds the first's dataset again is as likely as any.
+    shares = np.where(alike, np.outer(WEIGHTS, WEIGHTS) / 50, 0)
+    assert stats.chisquare(pairs[alike], groups * shares[alike]).pvalue > 1e-4
+
+
+def test_the_only_dataset_takes_all_turns() -> None:
+    draws = Draws([3.0, 1.0], [2, 3], seed=4, steps_per_group=4, datasets_per_group=2)
+    chosen = draws.choose(np.arange(400), np.ones(2, dtype=np.bool_))[:, 0].reshape(100, 4)
+    assert (chosen == chosen[:, :1]).all()
+    assert set(chosen.ravel().tolist()) == {0, 1}
+
+
+def test_what_shares_a_batch_stays_for_the_turn() -> None:
+    draws = Draws([1.0] * 6, [2, 2, 2, 3, 3, 3], seed=0, datasets_per_batch=2, steps_per_group=6, datasets_per_group=2)
+    chosen = draws.choose(np.arange(600), np.ones(6, dtype=np.bool_)).reshape(100, 2, 3, 2)
+    assert (chosen == chosen[:, :, :1]).all()
+    assert (chosen[..., 0] != chosen[..., 1]).all()
+    assert ((chosen < 3).all(axis=(1, 2, 3)) | (chosen >= 3).all(axis=(1, 2, 3))).all()
+
+
+def test_who_has_run_out_is_passed_over_in_groups_too() -> None:
+    draws = Draws(WEIGHTS, [2] * 4, seed=5, steps_per_group=8, datasets_per_group=2)
+    before = draws.choose(np.arange(80_000), EVERY)[:, 0]
+    after = draws.choose(np.arange(80_000), np.array([True, True, True, False]))[:, 0]
+    assert 3 not in after
+    assert (after[before != 3] == before[before != 3]).all()
+    replaced = np.bincount(after[::4][before[::4] == 3], minlength=3)
+    assert stats.chisquare(replaced, replaced.sum() * np.array([1, 2, 3]) / 6).pvalue > 1e-4
+
+
+def test_a_group_follows_what_is_drawn_in_the_place_of_its_first_dataset() -> None:
+    draws = Draws([1.0, 1.0, 1.0], [2, 3, 3], seed=0, steps_per_group=4, datasets_per_group=2)
+    chosen = draws.choose(np.arange(400), np.array([False, True, True]))[:, 0]
+    assert set(chosen.tolist()) == {1, 2}
 
 
 def test_shares_are_weights() -> None:
@@ -83,13 +158,23 @@ def test_parts_are_as_equal_as_possible() -> None:
     steps=st.integers(0, 3000),
     limits=st.lists(st.none() | st.integers(0, 4000), min_size=1, max_size=5),
     together=st.integers(1, 3),
+    group=st.sampled_from([(1, 1), (8, 2), (5, 3), (7, 1)]),
     seed=st.integers(0, 2**40),
 )
-def test_counting_equals_drawing_one_by_one(steps: int, limits: list[int | None], together: int, seed: int) -> None:
+def test_counting_equals_drawing_one_by_one(
+    steps: int, limits: list[int | None], together: int, group: tuple[int, int], seed: int
+) -> None:
     weights = [number + 1.0 for number in range(len(limits))]
     num_columns = [2 + number % 2 for number in range(len(limits))]
     sizes = [8 + number for number in range(len(limits))]
-    draws = Draws(weights, num_columns, seed=seed, datasets_per_batch=min(together, len(limits)))
+    draws = Draws(
+        weights,
+        num_columns,
+        seed=seed,
+        datasets_per_batch=min(together, len(limits)),
+        steps_per_group=group[0],
+        datasets_per_group=group[1],
+    )
     counted = draws.count(steps, sizes, limits)
     assert (counted.steps, counted.batches.tolist(), counted.rows.tolist(), counted.run_out.tolist()) == one_by_one(
         draws, steps, sizes, limits

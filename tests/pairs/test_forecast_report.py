@@ -102,6 +102,24 @@ def test_hundreds_are_cut_in_the_middle(shared: Path) -> None:
     assert len(everything) == len(found) - 29 + 290
 
 
+def test_groups_are_told_if_there_are_any() -> None:
+    datasets = (ConfiguredDataset("a", 1, 79), ConfiguredDataset("b", 1, 100))
+
+    def grouped(steps: int, turns: int) -> Forecast:
+        return forecast(Configuration(datasets, 1, None, None, steps, turns), steps=100, batch_size=10)
+
+    assert "group" not in shown(of(*datasets))
+    text = shown(grouped(8, 2))
+    assert (
+        "in groups of 8 steps, in which no text comes twice; each from 2 draws of a dataset, which take turns" in text
+    )
+    assert "fewer rows than a group of steps, so training will refuse: a" in text
+    assert "in groups of 4 steps, in which no text comes twice; each from 1 draw of a dataset" in shown(grouped(4, 1))
+    facts = to_json(grouped(8, 9))
+    assert (facts["steps_per_group"], facts["datasets_per_group"], facts["too_small"]) == (8, 8, ["a"])
+    assert to_json(of(*datasets))["steps_per_group"] == 1
+
+
 def test_29_datasets_are_shown_whole() -> None:
     datasets = [ConfiguredDataset(f"d{number}", 1, 100) for number in range(30)]
     assert "others" not in shown(of(*datasets[:29]))
@@ -121,7 +139,7 @@ def test_json_is_unrounded_and_in_the_order_of_the_configuration() -> None:
         "name": "a",
         "weight": 1,
         "num_rows": 30,
-        "num_columns": None,
+        "columns": None,
         "batch_size": None,
         "max_epochs": None,
         "share": pytest.approx(1 / 3),

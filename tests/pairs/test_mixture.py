@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -47,12 +50,14 @@ def test_the_texts_are_those_of_the_rows(tmp_path: Path) -> None:
 
 
 def one_by_one(
-    texts: Sequence[Sequence[int]], order: RowOrder, size: int
+    texts: Sequence[Sequence[int]], order: RowOrder, size: int, steps_per_group: int
 ) -> Iterator[tuple[list[int], list[int], int]]:
     """What the mixture promises of a single dataset, in plain words: rows of each batch, positions waiting, left out."""
-    position, waiting, left_out = 0, list[int](), 0
-    while True:
-        rows, taken, still_waiting = list[int](), set[int](), list[int]()
+    position, waiting, left_out, taken = 0, list[int](), 0, set[int]()
+    for step in itertools.count():
+        if step % steps_per_group == 0:
+            taken = set()
+        rows, still_waiting = list[int](), list[int]()
         queue = waiting
         while len(rows) < size:
             if queue:
@@ -68,22 +73,32 @@ def one_by_one(
             else:
                 still_waiting.append(candidate)
         waiting = still_waiting + queue
-        left_out += max(len(waiting) - 4 * size, 0)
-        waiting = waiting[-4 * size :]
+        left_out += max(len(waiting) - (3 + steps_per_group) * size, 0)
+        waiting = waiting[-(3 + steps_per_group) * size :]
         yield rows, waiting, left_out
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
-    texts=st.integers(3, 40).flatmap(
+    texts=st.integers(3, 80).flatmap(
         lambda largest: st.lists(st.tuples(st.integers(0, largest), st.integers(0, largest)), min_size=20, max_size=60)
     ),
     size=st.integers(1, 8),
+    steps_per_group=st.sampled_from([1, 1, 2, 3, 5]),
     seed=st.integers(0, 99),
 )
-def test_it_equals_going_through_rows_one_by_one(texts: list[tuple[int, int]], size: int, seed: int) -> None:
-    mixture = Mixture([Dataset("a", FakeRows(texts))], batch_size=size, seed=seed)
-    expected = one_by_one(texts, RowOrder("a", len(texts), seed=seed), size)
+def test_it_equals_going_through_rows_one_by_one(
+    texts: list[tuple[int, int]], size: int, steps_per_group: int, seed: int
+) -> None:
+    assume(size * steps_per_group <= len(texts))
+    mixture = Mixture(
+        [Dataset("a", FakeRows(texts))],
+        batch_size=size,
+        seed=seed,
+        steps_per_group=steps_per_group,
+        datasets_per_group=2,
+    )
+    expected = one_by_one(texts, RowOrder("a", len(texts), seed=seed), size, steps_per_group)
     for _ in range(25):
         try:
             batch = next(mixture)
@@ -97,6 +112,8 @@ def test_it_equals_going_through_rows_one_by_one(texts: list[tuple[int, int]], s
 
 
 COLLIDING = [(number % 12, 100 + number) for number in range(36)] + [(103, 1000)]
+# With enough texts for a group of batches.
+COLLIDING_LESS = [(number % 40, 100 + number) for number in range(96)] + [(103, 1000)]
 
 
 @settings(max_examples=15, deadline=None)
@@ -104,12 +121,16 @@ COLLIDING = [(number % 12, 100 + number) for number in range(36)] + [(103, 1000)
     stops=st.lists(st.integers(0, 50), max_size=4),
     world_sizes=st.lists(st.integers(1, 5), min_size=5, max_size=5),
     together=st.integers(1, 2),
+    group=st.sampled_from([(1, 1), (3, 1), (4, 2), (5, 3)]),
     blocks=st.none() | st.just(BlockShuffle(5, 3)),
 )
 def test_each_row_once_an_epoch_whoever_stops_and_however_many_ranks(
-    stops: list[int], world_sizes: list[int], together: int, blocks: BlockShuffle | None
+    stops: list[int], world_sizes: list[int], together: int, group: tuple[int, int], blocks: BlockShuffle | None
 ) -> None:
-    datasets = [Dataset("a", FakeRows(COLLIDING)), Dataset("b", different(23, first=2000), weight=2)]
+    datasets = [
+        Dataset("a", FakeRows(COLLIDING if group == (1, 1) else COLLIDING_LESS)),
+        Dataset("b", different(31, first=2000), weight=2),
+    ]
 
     def start(rank: int, world_size: int) -> Mixture:
         return Mixture(
@@ -117,6 +138,8 @@ def test_each_row_once_an_epoch_whoever_stops_and_however_many_ranks(
             batch_size=6,
             seed=1,
             datasets_per_batch=together,
+            steps_per_group=group[0],
+            datasets_per_group=group[1],
             block_shuffle=blocks,
             rank=rank,
             world_size=world_size,
@@ -145,6 +168,10 @@ def test_each_row_once_an_epoch_whoever_stops_and_however_many_ranks(
         assert all(other == states[0] for other in states), "each rank could write the checkpoint"
         state = states[0]
     assert [rows_of(batch) for batch in batches] == [rows_of(batch) for batch in expected]
+    for start_of_group in range(0, 50, group[0]):
+        together_drawn = expected[start_of_group : start_of_group + group[0]]
+        texts = [text for batch in together_drawn for column in batch.columns for text in column]
+        assert len(set(texts)) == len(texts) == 12 * len(together_drawn)
     for number, dataset in enumerate(datasets):
         cursor = unbroken.place.cursors[number]
         assert cursor.num_left_out == 0
@@ -188,6 +215,17 @@ def test_pairs_and_triplets_never_share_a_batch() -> None:
         assert len(batch.parts) == 2, "all there are of a format"
         seen |= formats
     assert seen == {2, 3}
+
+
+def test_triplets_and_past_contexts_never_share_a_batch() -> None:
+    datasets = [
+        Dataset(f"{number}", different(40, first=500 * number, columns=3, contexts=number % 2 == 0), max_epochs=3)
+        for number in range(4)
+    ]
+    batches = list(Mixture(datasets, batch_size=10, seed=0, datasets_per_batch=4))
+    for batch in batches:
+        assert {part.dataset.has_context for part in batch.parts} == {batch.has_context}
+    assert {batch.has_context for batch in batches} == {True, False}
 
 
 def test_a_text_of_two_datasets_comes_once_in_a_batch() -> None:
@@ -272,6 +310,113 @@ def test_seek_finds_the_datasets_and_rows_of_the_step() -> None:
     assert [batch.names for batch in islice(mixture, 4)] == names[8:]
 
 
+GROUPS: dict[str, Any] = {"steps_per_group": 8, "datasets_per_group": 2}
+
+
+def test_a_row_whose_text_was_seen_in_the_group_comes_in_the_next() -> None:
+    """Of each text there are two rows, and a group needs nearly all texts: nothing is lost, and all come as often."""
+    datasets = [Dataset("a", FakeRows([(number % 45, 100 + number) for number in range(90)]))]
+    mixture = Mixture(datasets, batch_size=5, seed=0, **GROUPS)
+    drawn: Counter[int] = Counter()
+    for _ in range(90):
+        group = [row for batch in islice(mixture, 8) for row in batch.parts[0].rows.tolist()]
+        assert len({row % 45 for row in group}) == 40
+        drawn.update(group)
+    assert mixture.place.num_left_out == 0
+    assert max(drawn.values()) - min(drawn.values()) <= 2
+    assert len(drawn) == 90
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_a_dataset_as_large_as_a_group_loses_nothing_when_its_epochs_end_within(turns: int) -> None:
+    datasets = [Dataset("a", different(40)), Dataset("b", different(60, first=500), weight=2)]
+    mixture = Mixture(datasets, batch_size=5, seed=0, steps_per_group=8, datasets_per_group=turns)
+    drawn: Counter[tuple[str, int]] = Counter()
+    for batch in islice(mixture, 800):
+        drawn.update((name, row) for name, rows in rows_of(batch) for row in rows)
+    assert mixture.place.num_left_out == 0
+    for name, count in (("a", 40), ("b", 60)):
+        counts = [drawn[name, row] for row in range(count)]
+        assert max(counts) - min(counts) <= 2
+
+
+def test_a_text_of_two_datasets_comes_once_in_a_group() -> None:
+    datasets = [Dataset("a", different(100)), Dataset("b", different(100))]
+    mixture = Mixture(datasets, batch_size=6, seed=0, **GROUPS)
+    shared = 0
+    for _ in range(60):
+        batches = list(islice(mixture, 8))
+        texts = [text for batch in batches for column in batch.columns for text in column]
+        assert len(set(texts)) == len(texts)
+        assert [batch.names for batch in batches] == [batches[0].names] * 4 + [batches[4].names] * 4
+        shared += batches[0].names != batches[4].names
+    assert 10 < shared < 50
+
+
+@pytest.mark.parametrize("stop", range(9))
+def test_a_place_within_a_group_is_all_that_is_needed(stop: int) -> None:
+    def start() -> Mixture:
+        datasets = [Dataset("a", FakeRows(COLLIDING_LESS)), Dataset("b", FakeRows(COLLIDING_LESS), weight=2)]
+        return Mixture(datasets, batch_size=3, seed=1, **GROUPS)
+
+    expected = [rows_of(batch) for batch in islice(start(), 40)]
+    mixture = start()
+    place = mixture.place
+    for batch in islice(mixture, 8 + stop):
+        place.advance(batch.step, batch.cursors)
+    state = json.loads(json.dumps(place.state()))
+    assert state == mixture.state()
+    for other in (mixture.copy(), mixture.copy(place), start().copy(place)):
+        assert [rows_of(batch) for batch in islice(other, 32 - stop)] == expected[8 + stop :]
+    restored = start()
+    restored.restore(state)
+    assert restored.state() == state
+    assert [rows_of(batch) for batch in islice(restored, 32 - stop)] == expected[8 + stop :]
+    assert [rows_of(batch) for batch in islice(mixture, 32 - stop)] == expected[8 + stop :], "it stayed where it was"
+
+
+def test_seeking_into_a_group_finds_its_texts_too() -> None:
+    def start() -> Mixture:
+        return Mixture([Dataset("a", different(45)), Dataset("b", different(90))], batch_size=5, seed=3, **GROUPS)
+
+    names = [batch.names for batch in islice(start(), 64)]
+    for step in (0, 3, 8, 21, 47):
+        mixture = start()
+        mixture.seek(step)
+        assert mixture.place.step == step
+        begun = start()
+        begun.seek(step - step % 8)
+        group = [*islice(begun, step % 8), *islice(mixture, 8 - step % 8)]
+        assert [batch.names for batch in group] == names[step - step % 8 :][:8]
+        texts = [text for batch in group for column in batch.columns for text in column]
+        assert len(set(texts)) == len(texts)
+    # Where no text comes twice, seeking is exact.
+    vast = [Mixture([Dataset("a", VastRows(10**6))], batch_size=5, seed=3, **GROUPS) for _ in range(2)]
+    vast[1].seek(21)
+    assert rows_of(next(vast[1])) == rows_of(next(islice(vast[0], 21, None)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_dataset_that_runs_out_within_a_group_is_passed_over_and_the_rest_resumes(seed: int) -> None:
+    def start() -> Mixture:
+        datasets = [
+            Dataset("a", different(35), max_epochs=1),
+            Dataset("b", different(35, first=500), max_epochs=2),
+            Dataset("c", different(35, first=1000, columns=3), max_epochs=1),
+        ]
+        return Mixture(datasets, batch_size=4, seed=seed, **GROUPS)
+
+    whole = list(start())
+    counts = Counter(batch.names[0] for batch in whole)
+    assert counts == {"a": 8, "b": 17, "c": 8}
+    assert start().count(100).steps == len(whole) == 33
+    for stop in range(len(whole)):
+        first, second = start(), start()
+        list(islice(first, stop))
+        second.restore(json.loads(json.dumps(first.state())))
+        assert [rows_of(batch) for batch in second] == [rows_of(batch) for batch in whole[stop:]]
+
+
 def test_a_billion_rows_cost_nothing() -> None:
     datasets = [Dataset(f"{number}", VastRows(10**9 + number), weight=number + 1.0) for number in range(3)]
     mixture = Mixture(datasets, batch_size=100, seed=0)
@@ -314,6 +459,16 @@ def test_too_few_different_texts_are_named_after_an_epoch(max_epochs: int | None
         next(Mixture([Dataset("rich", different(20), weight=1e-9), dataset], batch_size=2, seed=0))
 
 
+def test_too_few_different_texts_for_a_group_are_named() -> None:
+    dataset = Dataset("poor", FakeRows([(number % 7, 100 + number) for number in range(20)]))
+    mixture = Mixture([dataset], batch_size=5, seed=0, steps_per_group=4)
+    next(mixture)
+    with pytest.raises(
+        InputError, match=r"poor: has too few .* only 2 had none that another of them, or what was drawn"
+    ):
+        next(mixture)
+
+
 def test_too_few_different_texts_of_very_many_rows_are_named_soon() -> None:
     class Same(VastRows):
         looked_at = 0
@@ -350,9 +505,19 @@ def test_every_row_may_be_needed_for_a_batch() -> None:
             "few: has 8 different texts in its column positive, too few for 10 in a batch",
         ),
         (Dataset("small", different(4)), {"datasets_per_batch": 2}, "small: has 4 pairs, too few for its part .* 5"),
+        (
+            Dataset("small", different(29)),
+            {"steps_per_group": 3},
+            "small: has 29 pairs, too few for a group of 3 steps of 10; lower its batch size or steps_per_group, or leave",
+        ),
+        (
+            Dataset("few", different(90), num_distinct={"anchor": 90, "positive": 29}),
+            {"steps_per_group": 3, "datasets_per_group": 2},
+            "few: has 29 different texts in its column positive, too few for 30 in a group of 3 steps without",
+        ),
     ],
 )
-def test_datasets_that_cannot_fill_a_batch_fail_at_the_start(
+def test_datasets_that_cannot_fill_a_batch_or_group_fail_at_the_start(
     dataset: Dataset, options: dict[str, int], expected: str
 ) -> None:
     with pytest.raises(InputError, match=expected):
@@ -383,6 +548,10 @@ def test_what_is_no_mixture() -> None:
         Mixture([a], batch_size=2, seed=0, world_size=3)
     with pytest.raises(UsageError, match="must be at least 1"):
         Mixture([a], batch_size=0, seed=0)
+    with pytest.raises(UsageError, match="steps_per_group and datasets_per_group must be at least 1"):
+        Mixture([a], batch_size=2, seed=0, steps_per_group=0)
+    with pytest.raises(UsageError, match="steps_per_group and datasets_per_group must be at least 1"):
+        Mixture([a], batch_size=2, seed=0, datasets_per_group=0)
 
 
 @pytest.mark.parametrize(
@@ -398,6 +567,7 @@ def test_what_is_no_mixture() -> None:
         ({"batch_size": 0}, "a: batch_size is 0"),
         ({"name": ""}, "a dataset has no name"),
         ({"rows": FakeRows([[1]])}, "a: has 1 columns; pairs have two and triplets three"),
+        ({"rows": different(3, columns=3, contexts=True), "swap": True}, "a: swap is for pairs and triplets"),
     ],
 )
 def test_what_is_no_dataset(options: dict[str, object], expected: str) -> None:

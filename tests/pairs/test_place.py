@@ -80,6 +80,79 @@ def test_a_state_is_small() -> None:
     assert len(json.dumps(stream.state())) < 48 * 1024
 
 
+def in_groups(**options: Any) -> Mixture:
+    datasets = [Dataset("a", different(50)), Dataset("b", different(50, first=500), weight=2)]
+    return mixture(datasets, **{"steps_per_group": 8, "datasets_per_group": 2, **options})
+
+
+def test_without_groups_states_are_as_they_always_were() -> None:
+    stream = mixture()
+    drawn(stream, 7)
+    state = stream.state()
+    assert set(state) == {"version", "step", "settings", "datasets"}
+    assert set(state["settings"]) == {"seed", "batch_size", "datasets_per_batch", "block_shuffle"}
+    assert not any("before_group" in dataset for dataset in state["datasets"])
+    one = mixture(steps_per_group=1, datasets_per_group=4)
+    one.restore(state)
+    assert one.state() == state
+
+
+def test_a_state_says_where_its_group_began_and_nothing_between_groups() -> None:
+    stream = in_groups()
+    for step in range(1, 33):
+        next(stream)
+        state = stream.state()
+        within = step % 8 != 0
+        assert state.get("group_start") == (step - step % 8 if within else None)
+        assert any("before_group" in dataset for dataset in state["datasets"]) == within
+        assert stream.place.start_of_group().step == step - step % 8
+
+
+def test_a_state_within_a_group_is_small_too() -> None:
+    datasets = [
+        Dataset(f"a_site_with_a_rather_long_name_{number:03d}.jsonl.gz", VastRows(10**9)) for number in range(290)
+    ]
+    stream = mixture(datasets, batch_size=1024, steps_per_group=8, datasets_per_group=2)
+    drawn = [stream.draw() for _ in range(7)]
+    assert all(drawn)
+    before = json.dumps(mixture(datasets, batch_size=1024, steps_per_group=8, datasets_per_group=2).state())
+    assert len(json.dumps(stream.state())) < len(before) + 200
+
+
+def test_another_mixture_forgets_the_texts_of_the_group(caplog: pytest.LogCaptureFixture) -> None:
+    first = in_groups()
+    drawn(first, 13)
+    with pytest.raises(UsageError, match="datasets_per_group was 2 and is None; steps_per_group was 8 and is None"):
+        in_groups(steps_per_group=1).restore(first.state())
+    for second in (in_groups(batch_size=4), in_groups(steps_per_group=1), in_groups(steps_per_group=3)):
+        second.restore(first.state(), allow_changes=True)
+        assert "another mixture" in caplog.text
+        assert "group_start" not in second.state()
+        assert [len(columns[0]) for columns, _ in drawn(second, 20)]
+    plain, grouped = in_groups(steps_per_group=1), in_groups()
+    drawn(plain, 13)
+    grouped.restore(plain.state(), allow_changes=True)
+    texts = [text for columns, _ in drawn(grouped, 3) for column in columns for text in column]
+    assert len(set(texts)) == len(texts)
+    assert "group_start" not in grouped.state(), "the group of step 8 ends at step 16 all the same"
+    state = grouped.state()
+    next(grouped)
+    again = in_groups()
+    again.restore(state)
+    assert drawn(again, 1)
+
+
+def test_a_group_that_was_begun_with_another_mixture_resumes() -> None:
+    plain, grouped, again = in_groups(steps_per_group=1), in_groups(), in_groups()
+    drawn(plain, 13)
+    grouped.restore(plain.state(), allow_changes=True)
+    drawn(grouped, 2)
+    state = grouped.state()
+    assert state["group_start"] == 13
+    again.restore(state)
+    assert drawn(again, 9) == drawn(grouped, 9)
+
+
 CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"seed": 3}, "seed was 2 and is 3"),
     ({"batch_size": 6}, "batch_size was 5 and is 6"),
@@ -175,6 +248,12 @@ def test_a_state_of_another_version_is_refused(state: Any) -> None:
         {"datasets": [{"name": "a", "position": 9, "waiting": [2**61, 2**61, 2**61, 2**61, 2**61]}]},
         {"datasets": [{"name": "a", "position": 9, "waiting": 3}]},
         {"datasets": [{"name": ["a"]}]},
+        {"group_start": 1},
+        {"group_start": -1},
+        {"group_start": "0"},
+        {"datasets": [{"name": "a", "position": 3, "before_group": {"position": 4}}]},
+        {"datasets": [{"name": "a", "position": 3, "before_group": 3}]},
+        {"datasets": [{"name": "a", "position": 3, "before_group": {"position": 2, "waiting": [5]}}]},
     ],
 )
 def test_a_damaged_state_is_refused(damage: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from itertools import islice
+from typing import Any
 
 import pytest
 
@@ -19,30 +20,33 @@ from tests.pairs.fakes import FakeRows, different
 COLLIDING = [(number % 9, 100 + number) for number in range(30)]
 
 
-def mixture(max_epochs: int | None = None) -> Mixture:
+def mixture(max_epochs: int | None = None, *, batch_size: int = 5, **options: Any) -> Mixture:
     datasets = [
         Dataset("a", FakeRows(COLLIDING), max_epochs=max_epochs),
         Dataset("b", different(21, first=500), weight=2, max_epochs=max_epochs),
     ]
-    return Mixture(datasets, batch_size=5, seed=2)
+    return Mixture(datasets, batch_size=batch_size, seed=2, **options)
 
 
 def joined(batch: Batch) -> str:
     return " ".join(batch.columns[0])
 
 
+@pytest.mark.parametrize("options", [{}, {"batch_size": 2, "steps_per_group": 4, "datasets_per_group": 2}])
 @pytest.mark.parametrize("depth", [0, 1, 3])
 @pytest.mark.parametrize("stop", [0, 1, 9])
-def test_it_gives_the_same_batches_and_the_state_of_the_last_one_taken(depth: int, stop: int) -> None:
-    expected = [joined(batch) for batch in islice(mixture(), 20)]
-    plain = mixture()
+def test_it_gives_the_same_batches_and_the_state_of_the_last_one_taken(
+    depth: int, stop: int, options: dict[str, int]
+) -> None:
+    expected = [joined(batch) for batch in islice(mixture(**options), 20)]
+    plain = mixture(**options)
     list(islice(plain, stop))
-    with Prefetch(mixture(), joined, depth=depth) as batches:
+    with Prefetch(mixture(**options), joined, depth=depth) as batches:
         assert [text for _, text in islice(batches, stop)] == expected[:stop]
         _wait_until(lambda: batches._ready.qsize() == (depth if stop else 0))
         state = json.loads(json.dumps(batches.state()))
         assert state == plain.state() == batches.place.state()
-    again = mixture()
+    again = mixture(**options)
     again.restore(state)
     with Prefetch(again, joined, depth=2) as batches:
         assert [text for _, text in islice(batches, 20 - stop)] == expected[stop:]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pairloom.artifacts import new_artifact, read_manifest
 from pairloom.errors import ArtifactError
 from pairloom.pairs.clean import text_hash
-from pairloom.pairs.shards import PAIR_COLUMNS, TRIPLET_COLUMNS, Layout, Shards, new_shards
+from pairloom.pairs.shards import CONTEXT_COLUMNS, PAIR_COLUMNS, TRIPLET_COLUMNS, Layout, Shards, new_shards
 from pairloom.records import Pair
 
 # Three rows a batch, two batches a file: a few rows reach every border.
@@ -55,6 +55,17 @@ def test_triplets(tmp_path: Path) -> None:
     rows = shards.take(np.array([2, 0]))
     assert rows.columns == (["g", "a"], ["h", "b"], ["i", "c"])
     assert rows.hashes.tolist() == [[text_hash(text) for text in texts] for texts in ("ghi", "abc")]
+
+
+def test_a_past_context_is_no_negative(tmp_path: Path) -> None:
+    layout = Layout(CONTEXT_COLUMNS, rows_per_batch=2, rows_per_file=2)
+    shards = write(tmp_path / "shards", [("a", "b", "c"), ("d", "e", "f"), ("g", "h", "i")], layout)
+    assert read_manifest(tmp_path / "shards").facts["columns"] == ["anchor", "positive", "context"]
+    assert shards.columns == CONTEXT_COLUMNS
+    assert list(shards)[2] == Pair("g", "h", context="i")
+    assert list(shards)[2].texts == ("g", "h", "i")
+    assert shards.take(np.array([2, 0])).columns == (["g", "a"], ["h", "b"], ["i", "c"])
+    assert shards.table().column_names[2::3] == ["context", "context_hash"]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from pairloom import Encoder
-from pairloom.encode.vectors import encode_texts
+from pairloom import DualEncoder, Encoder
+from pairloom.encode.vectors import VectorSet, encode_texts
 from pairloom.errors import ArtifactError, ModelError, UsageError
+from pairloom.models.dual import DualModel
 from pairloom.models.read import read_model
+from pairloom.models.write import write_model
 from pairloom.records import Hit, Text
 from pairloom.search.exact import ExactSearch
 from pairloom.search.show import mark, render_hits
@@ -107,3 +110,72 @@ def test_a_model_that_has_gone_is_asked_for(model_folder: Path, tmp_path: Path) 
 def test_an_empty_query(vectors: Path) -> None:
     with pytest.raises(UsageError, match="the query is empty"):
         ExactSearch(vectors).search("  ")
+
+
+# Two encoders: what is made by one half is searched with both.
+
+
+@pytest.fixture(scope="module")
+def dual_folder(backbone_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("dual") / "model"
+    path.mkdir()
+    query, document = (read_model(backbone_folder(family)) for family in ("bert", "mpnet"))
+    write_model(DualModel("none", query, document), path, readme="")
+    return path
+
+
+def index(encoder: Encoder | DualEncoder, path: Path) -> Path:
+    texts = [Text(str(number), positive) for number, (_, positive) in enumerate(make_pairs(30))]
+    encode_texts(encoder, texts, path, origin="test", show_progress=False)
+    return path
+
+
+def test_two_encoders_search_what_they_made(dual_folder: Path, tmp_path: Path) -> None:
+    encoder = DualEncoder(dual_folder)
+    path = index(encoder, tmp_path / "vectors")
+    documents = [positive for _, positive in make_pairs(30)]
+    np.testing.assert_array_equal(VectorSet(path).vectors, encoder.document.encode(documents))
+    scores = encoder.similarity(encoder.encode_query("coffee"), encoder.encode_document(documents))[0]
+    hits = ExactSearch(path).search("coffee", 5)
+    assert [hit.id for hit in hits] == [str(number) for number in np.argsort(-scores)[:5]]
+    np.testing.assert_allclose([hit.score for hit in hits], np.sort(scores)[::-1][:5], atol=1e-5)
+
+
+def test_two_names_are_remembered(dual_folder: Path, tmp_path: Path) -> None:
+    path = index(DualEncoder(dual_folder / "Q", dual_folder / "A"), tmp_path / "vectors")
+    assert VectorSet(path).models == (str(dual_folder / "Q"), str(dual_folder / "A"))
+    assert ExactSearch(path).search("coffee") == ExactSearch(path, DualEncoder(dual_folder)).search("coffee")
+
+
+def test_the_queries_half_alone_is_refused(dual_folder: Path, tmp_path: Path) -> None:
+    query = Encoder(dual_folder / "Q")
+    made_by_both = index(DualEncoder(dual_folder), tmp_path / "both")
+    with pytest.raises(ArtifactError, match=r"Q is its queries' half .* alone; search with both halves: .*model"):
+        ExactSearch(made_by_both, query)
+    made_by_one = index(Encoder(dual_folder / "A"), tmp_path / "one")
+    with pytest.raises(ArtifactError, match=r"made by .*A as it was then .*, not by .*Q .*both together"):
+        ExactSearch(made_by_one, query)
+
+
+def test_the_documents_half_alone_cannot_ask(dual_folder: Path, tmp_path: Path) -> None:
+    document = Encoder(dual_folder / "A")
+    path = index(DualEncoder(dual_folder), tmp_path / "vectors")
+    with pytest.raises(
+        ArtifactError, match=r"has an encoder of its own for queries .*search with both halves: .*model"
+    ):
+        ExactSearch(path, document)
+    with pytest.raises(ArtifactError, match="has an encoder of its own for queries"):
+        ExactSearch(path, DualEncoder(document, document))
+    with pytest.raises(ArtifactError, match="search with both halves"):
+        ExactSearch(path, DualEncoder(document, Encoder(dual_folder / "Q")))
+
+
+def test_both_search_what_the_documents_half_made(
+    dual_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = DualEncoder(dual_folder)
+    one, both = index(encoder.document, tmp_path / "one"), index(encoder, tmp_path / "both")
+    assert ExactSearch(one, encoder).search("coffee") == ExactSearch(both).search("coffee")
+    assert not caplog.text
+    ExactSearch(one)
+    assert f"is one half of {dual_folder}" in caplog.text

@@ -60,6 +60,40 @@ def test_shapes_of_triplets(tmp_path: Path, record: Any, triplets: list[str]) ->
 
 
 @pytest.mark.parametrize(
+    ("past", "context"),
+    [
+        ({"context/0": "before"}, "before"),
+        ({"context/0": "before", "context/1": "earlier", "context/3": "after a gap"}, "before\nearlier"),
+        ({"context/0": "[deleted]", "context/1": " ", "context/2": "earlier"}, "earlier"),
+    ],
+)
+def test_past_contexts(tmp_path: Path, past: dict[str, str], context: str) -> None:
+    record = {"context": "c", "response": "r", **past}
+    assert read(lines(tmp_path / "a.jsonl", record), "contexts") == [Pair("r", "c", context=context)]
+
+
+def test_a_response_without_past_contexts_is_left_out(tmp_path: Path) -> None:
+    records = [{"context": "c", "response": "r"}, {"context": "c", "response": "r", "context/0": "[removed]"}]
+    pairs, dropped = read_view(SOURCE, lines(tmp_path / "a.jsonl", *records), view="contexts")
+    assert pairs == []
+    assert dropped == {"response without past contexts": 2}
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (["r", "c"], "has no context and response; the view contexts reads nothing else"),
+        ({"context": "c"}, "has no context and response"),
+        ({"context": "c", "response": 7}, "text 1 is a number, not a text"),
+        ({"context": "c", "response": "r", "context/0": 7}, "context/0 is a number, not a text"),
+    ],
+)
+def test_lines_without_contexts_are_named(tmp_path: Path, record: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(lines(tmp_path / "a.jsonl", record), "contexts")
+
+
+@pytest.mark.parametrize(
     ("record", "message"),
     [
         ('["a", "p"', r"not JSON \(.+\)"),

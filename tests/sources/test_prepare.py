@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from pairloom.artifacts import read_manifest, verify
 from pairloom.errors import ArtifactError, InputError, PairloomError, RecipeError, UsageError
+from pairloom.evaluate.selection import SelectionTask
+from pairloom.evaluate.tasks import read_task
 from pairloom.pairs.clean import clean_text, text_hash
 from pairloom.pairs.shards import Shards
 from pairloom.recipe import SourcesSection, load_sources
@@ -114,6 +116,67 @@ def test_hold_out(tmp_path: Path, prepared: Prepare) -> None:
     assert (tmp_path / "again" / "task" / "queries.jsonl").read_text() == first
 
 
+def test_hold_out_of_candidate_sets(tmp_path: Path) -> None:
+    rows = [[f"Anchor {number % 700}", f"positive {number % 800}"] for number in range(900)]
+    made: list[dict[str, Any]] = []
+    for number, (its_rows, name) in enumerate(((rows, "task.jsonl"), (rows[::-1], "task.jsonl.gz"))):
+        path = write_rows(tmp_path / f"{number}.jsonl", its_rows)
+        task = tmp_path / str(number) / name
+        out = tmp_path / f"out{number}"
+        made.append(prepare("pair-files", [path], None, out, holdout=200, holdout_out=task, show_progress=False))
+        assert list(task.parent.iterdir()) == [task]
+    assert made[0]["holdout"] == {
+        "seed": 0, "num_pairs": 200, "num_queries": 200, "num_sets": 2, "candidates": 100
+    }  # fmt: skip
+    first, second = (read_task(tmp_path / name) for name in ("0/task.jsonl", "1/task.jsonl.gz"))
+    assert isinstance(first, SelectionTask)
+    assert (first.num_sets, first.set_size, first.remarks) == (2, 100, ())
+    assert first == second
+    assert part_files(tmp_path / "out0") == part_files(tmp_path / "out1")
+    texts = [text_hash(text) for text in (*first.queries, *first.responses)]
+    assert len(set(texts)) == len(texts) == 400
+    assert {*zip(first.queries, first.responses, strict=True)} <= {(anchor, positive) for anchor, positive in rows}
+    trained = {text_hash(text) for pair in Shards(tmp_path / "out0") for text in pair.texts}
+    assert not trained & set(texts)
+    facts = read_manifest(tmp_path / "out0").facts
+    assert facts["holdout"] == made[0]["holdout"]
+    leaking = facts["dropped"]["a text of it occurs in the held-out task"]
+    assert facts["num_rows"] + 200 + leaking == facts["num_records"] == 900
+    assert leaking > 0
+    with pytest.raises(ArtifactError, match=r"task\.jsonl: already there"):
+        prepare("pair-files", [path], None, tmp_path / "more", holdout=100, holdout_out=tmp_path / "0" / "task.jsonl")
+
+
+def test_who_answers_is_found_and_not_asked(tmp_path: Path) -> None:
+    """Reddit's pairs begin with the reply."""
+    records = [
+        {"id": f"{name}{n}", "parent_id": parent, "link_id": f"t3_{n}", "body": f"{body} number {n}", "author": "x"}
+        for n in range(150)
+        for name, parent, body in (
+            ("a", f"t3_{n}", "earlier"),
+            ("b", f"t1_a{n}", "question"),
+            ("c", f"t1_b{n}", "answer"),
+        )
+    ]
+    (tmp_path / "RC").write_text("".join(json.dumps(record) + "\n" for record in records))
+    settings = load_sources(['reddit.split="all"'])
+    for view in ("single-context", "contexts"):
+        task, out = tmp_path / f"{view}.jsonl", tmp_path / view
+        options: dict[str, Any] = {"settings": settings, "holdout": 100, "holdout_out": task, "show_progress": False}
+        prepare("reddit", [tmp_path / "RC"], view, out, **options)
+        read = read_task(task)
+        assert isinstance(read, SelectionTask)
+        asked = {"question"} if view == "contexts" else {"question", "earlier"}
+        answers = {"answer"} if view == "contexts" else {"answer", "question"}
+        assert {text.split()[0] for text in read.queries} == asked
+        assert {text.split()[0] for text in read.responses} == answers
+        numbers = [
+            (one.split()[-1], other.split()[-1]) for one, other in zip(read.queries, read.responses, strict=True)
+        ]
+        assert all(one == other for one, other in numbers)
+        assert len(Shards(out)) > 0
+
+
 TEXT = st.text("aAbB \u0301\ud800", max_size=3)
 
 
@@ -204,6 +267,24 @@ def test_python_docs(tmp_path: Path) -> None:
             "200 queries cannot be held out of 100 different anchors",
         ),
         ({"holdout": 100, "holdout_out": Path("t")}, InputError, "no pair is left"),
+        (
+            {"holdout": 50, "holdout_out": Path("t.jsonl")},
+            UsageError,
+            r"t\.jsonl: 50 pairs make no whole number of candidate sets of 100; ask for 100$",
+        ),
+        ({"holdout": 250, "holdout_out": Path("t.jsonl.gz")}, UsageError, "ask for 200 or 300"),
+        (
+            {"holdout": 100, "holdout_documents": 100, "holdout_out": Path("t.jsonl")},
+            UsageError,
+            r"t\.jsonl: candidate sets have no documents beside the pairs",
+        ),
+        (
+            {"holdout": 200, "holdout_out": Path("t.jsonl")},
+            UsageError,
+            "200 pairs cannot be held out: no more than 100 were found",
+        ),
+        ({"holdout": 100, "holdout_out": Path("t.jsonl")}, InputError, "no pair is left"),
+        ({"holdout": 100, "holdout_out": Path("in.jsonl")}, ArtifactError, r"in\.jsonl: already there"),
         ({"inputs": ["missing.jsonl"]}, InputError, r"missing\.jsonl: no such file"),
         ({"inputs": ["folder.jsonl"]}, InputError, r"folder\.jsonl: is no regular file"),
         ({"inputs": ["in.jsonl", "empty.jsonl"]}, InputError, r"empty\.jsonl: holds no record"),

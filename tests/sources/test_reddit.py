@@ -19,7 +19,7 @@ from pairloom.errors import InputError
 from pairloom.recipe import RedditSection
 from pairloom.records import Pair
 from pairloom.sources.formats import JSON_LINES, InputFile
-from pairloom.sources.reddit import is_train, join_multi_context, join_single_context, read_comments
+from pairloom.sources.reddit import is_train, join_contexts, join_multi_context, join_single_context, read_comments
 from pairloom.sources.source import Intake, Keyed
 from tests.sources.preparing import prepare_pairs
 
@@ -118,6 +118,34 @@ def test_ten_contexts_as_in_the_original(tmp_path: Path) -> None:
     found, _ = prepare_pairs("reddit", lines(tmp_path / "RC", chain), view="multi-context", split="all")
     positives = {pair.anchor: pair.positive for pair in found}
     assert positives["this is comment 119"] == " ".join(f"this is comment {number}" for number in range(109, 119))
+
+
+def test_contexts(tmp_path: Path) -> None:
+    path = lines(tmp_path / "RC", THREAD)
+    found, facts = prepare_pairs("reddit", path, view="contexts", split="all")
+    assert facts["columns"] == ["anchor", "positive", "context"]
+    rows = {pair.anchor: pair for pair in found}
+    assert rows[TEXT["c"]] == Pair(TEXT["c"], TEXT["b"], context=TEXT["a"])
+    # The latest first, and cut where they are too long.
+    assert rows[TEXT["d"]] == Pair(TEXT["d"], TEXT["c"], context=f"{TEXT['b']} {TEXT['a']}")
+    assert rows[TEXT["g"]].context == f"{'word ' * 24}word {TEXT['a']}"
+    assert rows[TEXT["i"]].context == f"8 chars {TEXT['g']} {TEXT['f']} {'word ' * 24}word {TEXT['a']}"
+    # What is deleted leaves no trace; where nothing else was said before, there is no row.
+    assert rows[TEXT["k"]] == Pair(TEXT["k"], TEXT["j"], context=TEXT["a"])
+    assert facts["dropped"]["reply without past contexts"] == 2
+    assert len(found) == 6
+    singles, _ = prepare_pairs("reddit", path, split="all")
+    assert {(pair.anchor, pair.positive) for pair in found} < {(pair.anchor, pair.positive) for pair in singles}
+
+
+def test_past_contexts_are_one_less_than_contexts(tmp_path: Path) -> None:
+    chain = [comment(str(number), f"t1_{number - 1}") for number in range(100, 120)]
+    path = lines(tmp_path / "RC", chain)
+    found, _ = prepare_pairs("reddit", path, view="contexts", split="all")
+    contexts = {pair.anchor: pair.context for pair in found}
+    assert contexts["this is comment 119"] == " ".join(f"this is comment {number}" for number in range(117, 108, -1))
+    with pytest.raises(InputError, match="no pair is left; dropped: reply without past contexts: 19"):
+        prepare_pairs("reddit", path, view="contexts", split="all", max_contexts=1)
 
 
 def test_a_long_text_without_spaces_is_cut(tmp_path: Path) -> None:
@@ -236,12 +264,13 @@ def test_against_walking_up(parents: list[int], seed: Any, depth: int) -> None:
     assert len(found) == len(expected) == len(records) - sum(intake.dropped.values())
 
 
-@pytest.mark.parametrize("join", [join_single_context, join_multi_context])
+@pytest.mark.parametrize("join", [join_single_context, join_multi_context, join_contexts])
 def test_a_thread_of_a_hundred_thousand(join: Any) -> None:
     deep = [Keyed(1, "comment", ("t", str(n), str(n - 1), "some long text", "")) for n in range(100_000)]
     wide = [Keyed(1, "comment", ("t", f"w{n}", "7", "some long text", "")) for n in range(1000)]
     limit = sys.getrecursionlimit()
-    assert sum(1 for _ in join(deep + wide, ALL, Intake())) == 100_999 > limit
+    without_past = int(join is join_contexts)  # the reply to the first comment
+    assert sum(1 for _ in join(deep + wide, ALL, Intake())) == 100_999 - without_past > limit
 
 
 BAD: dict[str, tuple[Any, str]] = {

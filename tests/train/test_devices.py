@@ -24,12 +24,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fewest": {"train": {"batch_size": 4}},
     "learnt-scale": {"loss": {"learn_scale": True, "scale": 10.0}, "train": {"batch_size": 9}},
     "two-datasets": {"data": {"datasets": ["pairs", "others"], "datasets_per_batch": 2}, "train": {"batch_size": 11}},
-    "mixed-kinds": {"data": {"datasets": ["pairs", "triplets"]}},
+    "contexts": {"data": {"datasets": ["contexts"]}, "train": {"batch_size": 10}},
+    "mixed-kinds": {"data": {"datasets": ["pairs", "triplets", "contexts"]}},
     "masked": {"data": {"datasets": ["alike"]}, "loss": {"query_query": True, "document_document": True}},
     "unmasked": {"data": {"datasets": ["alike"]}, "loss": {"mask_false_negatives": False}},
     "clipped": {"train": {"max_gradient_norm": 0.05}},
     "replayed": {"train": {"graph_memory_mib": 0, "micro_batch_tokens": 32}},
     "averaged": {"train": {"average_decay": 0.9, "freeze_embeddings": True, "freeze_layers": 1}},
+    "two-encoders": {
+        "model": {"encoders": "two"},
+        "data": {"datasets": ["pairs", "triplets"]},
+        "loss": {"learn_scale": True},
+        "train": {"batch_size": 10, "average_decay": 0.9, "max_gradient_norm": 0.5},
+    },
 }
 
 
@@ -55,6 +62,9 @@ def recipes(folder: Path, base: Path) -> dict[str, dict[str, Any]]:
     make_shards(
         folder / "triplets", [(anchor, positive, f"no {anchor}") for anchor, positive in make_pairs(60, seed=1)]
     )
+    make_shards(
+        folder / "contexts", [(*pair, f"{pair[1]} {pair[0]} before") for pair in make_pairs(60, seed=2)], contexts=True
+    )
     # Different texts that are the same to a model that reads five tokens, special ones included.
     alike = [(f"{WORDS[n % 3]} a b {n}", f"{WORDS[n % 5]} c d {n}") for n in range(60)]
     make_shards(folder / "alike", alike)
@@ -65,7 +75,7 @@ def recipes(folder: Path, base: Path) -> dict[str, dict[str, Any]]:
         if name in ("masked", "unmasked"):
             data |= {"anchor_max_tokens": 5, "positive_max_tokens": 5}
         made[name] = {
-            "model": {"base": str(base)},
+            "model": {"base": str(base), **changes.get("model", {})},
             "data": {**data, "datasets": datasets},
             "loss": changes.get("loss", {}),
             "train": {

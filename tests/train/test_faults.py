@@ -494,6 +494,29 @@ def test_a_state_that_makes_no_sense_is_damage_though_its_checksum_is_right(
     assert "state.json: cannot be read" in caplog.text
 
 
+def test_a_setting_that_an_earlier_version_had_not_was_as_its_default(two_checkpoints: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    folder = Path(shutil.copytree(two_checkpoints, tmp_path / "checkpoints"))
+    origin = origin_of(folder)
+    newest = folder / "step-00000002"
+    state, manifest = (json.loads((newest / name).read_bytes()) for name in ("state.json", "manifest.json"))
+    del state["origin"]["recipe"]["data"]["steps_per_group"], state["origin"]["recipe"]["loss"]["symmetric"]
+    raw = json.dumps(state).encode()
+    (newest / "state.json").write_bytes(raw)
+    manifest["files"]["state.json"] = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+    (newest / "manifest.json").write_text(json.dumps(manifest))
+    assert latest_checkpoint(folder, origin=origin).step == 2
+    origin["recipe"]["data"]["steps_per_group"] = 8
+    with pytest.raises(
+        TrainingError, match=r"made with data\.steps_per_group = 1, the recipe says 8; .*--allow-changes"
+    ):
+        latest_checkpoint(folder, origin=origin)
+    origin["recipe"]["loss"]["symmetric"] = False
+    with pytest.raises(TrainingError, match=r"loss\.symmetric = true, the recipe says false"):
+        latest_checkpoint(folder, origin=origin, allow_changes=True)
+
+
 def test_checkpoints_follow_their_numbers_however_long(tmp_path: Path) -> None:
     for step in (99_999_999, 100_000_000, 3):
         (tmp_path / f"step-{step:08d}").mkdir()

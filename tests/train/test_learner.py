@@ -191,7 +191,9 @@ def test_memory_for_graphs_changes_no_weight(model: Model) -> None:
 def test_weight_decay_is_for_matrices_only(model: Model) -> None:
     dense = Dense(np.eye(32, dtype=np.float32), np.zeros(32, dtype=np.float32), "tanh")
     learner = make_learner(dataclasses.replace(model, heads=(dense, *model.heads)), weight_decay=0.1)
-    decays = {id(w): group["weight_decay"] for group in learner.optimizer.param_groups for w in group["params"]}
+    decays = {
+        id(w): group["weight_decay"] for group in learner.towers[0].optimizer.param_groups for w in group["params"]
+    }
     assert len(decays) == len(list(learner.network.parameters()))
     for name, weight in learner.network.named_parameters():
         spared = name.endswith("bias") or ".norm." in name

@@ -109,14 +109,17 @@ def with_data(recipe: Recipe, datasets: list[dict[str, Any]], **section: Any) ->
     return parse_recipe(raw, where="test")
 
 
-def test_prefetching_changes_nothing_even_over_a_resumption(recipe_for: MakeRecipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", [{}, {"steps_per_group": 5, "datasets_per_group": 2}])
+def test_prefetching_changes_nothing_even_over_a_resumption(
+    recipe_for: MakeRecipe, tmp_path: Path, group: dict[str, int]
+) -> None:
     recipe = recipe_for(checkpoint_every_steps=2)
     datasets = [dataset.model_dump(mode="json") for dataset in recipe.data.datasets]
-    quietly(with_data(recipe, datasets, prefetch_batches=0), tmp_path / "one")
-    quietly(with_data(recipe, datasets, prefetch_batches=3), tmp_path / "two")
+    quietly(with_data(recipe, datasets, prefetch_batches=0, **group), tmp_path / "one")
+    quietly(with_data(recipe, datasets, prefetch_batches=3, **group), tmp_path / "two")
     (tmp_path / "two.run").rename(tmp_path / "three.run")
     shutil.rmtree(tmp_path / "three.run" / "checkpoints" / "step-00000006")
-    quietly(with_data(recipe, datasets, prefetch_batches=1), tmp_path / "three", resume=True)
+    quietly(with_data(recipe, datasets, prefetch_batches=1, **group), tmp_path / "three", resume=True)
     one, two, three = (weights(tmp_path / name) for name in ("one", "two", "three"))
     assert all(np.array_equal(one[name], two[name]) and np.array_equal(one[name], three[name]) for name in one)
 
@@ -138,6 +141,29 @@ def test_several_datasets_a_batch(recipe_for: MakeRecipe, tmp_path: Path) -> Non
     card = (out / "README.md").read_text()
     assert "(48 pairs drawn, each batch from up to 2 datasets" in card
     assert "| second | 30 | 2 | 24 |" in card
+
+
+def test_a_faithful_run_draws_in_groups_and_its_manifest_says_what_it_did(
+    recipe_for: MakeRecipe, tmp_path: Path
+) -> None:
+    rows = [(anchor, positive, f"no {positive}") for anchor, positive in make_pairs(70, seed=3)]
+    raw = recipe_for(steps=16, batch_size=4).model_dump(mode="json")
+    chosen = [{"shards": raw["data"]["datasets"][0]["shards"]}]
+    chosen.append({"shards": str(make_shards(tmp_path / "other", make_pairs(60, seed=2)))})
+    chosen.append({"shards": str(make_shards(tmp_path / "triplets", rows))})
+    raw = {"faithful": True, "model": raw["model"], "data": {"datasets": chosen}, "train": raw["train"]}
+    out = tmp_path / "model"
+    facts = quietly(parse_recipe(raw, where="test"), out)
+    names = [next(iter(record["datasets"])) for record in metrics(out) if "loss" in record]
+    assert len(names) == 16
+    for first in range(0, 16, 4):
+        assert len(set(names[first : first + 4])) == 1
+    for first in (0, 8):
+        assert len({name == "triplets" for name in names[first : first + 8]}) == 1
+    recipe = facts["recipe"]
+    assert (recipe["faithful"], recipe["data"]["steps_per_group"], recipe["data"]["datasets_per_group"]) == (True, 8, 2)
+    assert recipe["loss"]["mask_false_negatives"] is False
+    assert "equal to the anchor" not in (out / "README.md").read_text()
 
 
 def test_each_dataset_has_its_prompts_and_limits(model_folder: Path, recipe_for: MakeRecipe, tmp_path: Path) -> None:
@@ -504,8 +530,9 @@ def test_a_disk_that_fills_during_a_checkpoint_leaves_the_earlier_ones(recipe_fo
 
 def _toml(recipe: Recipe) -> str:
     """The recipe as a file (JSON values are TOML values, but for null)."""
-    lines = []
-    for section, values in recipe.model_dump(mode="json", exclude_none=True).items():
+    raw = recipe.model_dump(mode="json", exclude_none=True)
+    lines = [f"faithful = {json.dumps(raw.pop('faithful'))}"]
+    for section, values in raw.items():
         if section == "data":
             values = dict(values)
             lines.append("[[data.datasets]]")

@@ -135,3 +135,71 @@ def test_a_learnt_scale_starts_below_its_limit() -> None:
     with pytest.raises(ValidationError, match="scale is 101, but learn_scale keeps it at most 100"):
         LossSection(scale=101.0, learn_scale=True)
     assert LossSection(scale=101.0).scale == 101
+
+
+@pytest.mark.parametrize(("similarity", "scale"), [("cosine", 20.0), ("dot", 1.0)])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_past_contexts_equal_three_formulas_in_float64(similarity: Similarity, scale: float, symmetric: bool) -> None:
+    vectors = draw(48, 24)
+    prepared = unit(vectors) if similarity == "cosine" else vectors
+    replies, contexts, past = prepared[:16], prepared[16:32], prepared[32:]
+    both = (contexts + past) / 2
+    if similarity == "cosine":
+        both = unit(both)
+    losses = []
+    for candidates in (contexts, past, both):
+        scores = replies @ candidates.T * scale
+        losses.append((cross_entropy(scores) + cross_entropy(scores.T)) / 2 if symmetric else cross_entropy(scores))
+    result = batch_loss(
+        torch.from_numpy(vectors),
+        num_pairs=16,
+        similarity=similarity,
+        section=LossSection(scale=scale, symmetric=symmetric),
+        has_context=True,
+    )
+    assert result.loss.item() == pytest.approx(np.mean(losses), rel=1e-10)
+    assert result.rows.mean().item() == pytest.approx(np.mean(losses), rel=1e-10)
+    assert result.correct.tolist() == ((replies @ both.T).argmax(axis=1) == np.arange(16)).tolist()
+
+
+@pytest.mark.parametrize("settings", [{}, {"query_query": True, "document_document": True}], ids=str)
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_gradients_of_past_contexts_pass_gradcheck(similarity: Similarity, settings: dict[str, Any]) -> None:
+    section = LossSection(scale=2.0, matryoshka_dimensions=(2, 4), **settings)
+
+    def loss(vectors: Tensor, scale: Tensor) -> Tensor:
+        return batch_loss(
+            vectors, num_pairs=5, similarity=similarity, section=section, scale=scale, has_context=True
+        ).loss
+
+    scale = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(loss, (torch.from_numpy(draw(15, 4)).requires_grad_(), scale))
+
+
+def test_equal_texts_are_left_out_of_each_of_the_three_losses_by_what_it_compares() -> None:
+    vectors = torch.from_numpy(draw(15, 6))
+    digests = torch.from_numpy(np.random.default_rng(3).integers(-(2**63), 2**63 - 1, size=15))
+    call: dict[str, Any] = {"num_pairs": 5, "similarity": "dot", "section": LossSection(scale=1.0, symmetric=False)}
+
+    def saved(*same: tuple[int, int]) -> list[float]:
+        """What each row's loss loses by texts that are the same: those of two places."""
+        keys = digests.clone()
+        for one, other in same:
+            keys[one] = keys[other]
+        masked = batch_loss(vectors, text_keys=keys, has_context=True, **call).rows
+        return (batch_loss(vectors, text_keys=digests, has_context=True, **call).rows - masked).tolist()
+
+    def expected(row: int, left_out: int, candidates: Tensor) -> float:
+        scores = vectors[row] @ candidates.T
+        kept = [number for number in range(5) if number != left_out]
+        return float(scores.logsumexp(0) - scores[kept].logsumexp(0)) / 3
+
+    contexts, past = vectors[5:10], vectors[10:]
+    both = (contexts + past) / 2
+    assert saved() == [0] * 5
+    assert saved((7, 6)) == pytest.approx([0, expected(1, 2, contexts), expected(2, 1, contexts), 0, 0])
+    assert saved((12, 11)) == pytest.approx([0, expected(1, 2, past), expected(2, 1, past), 0, 0])
+    rows = [sum(expected(row, 3 - row, part) for part in (contexts, past, both)) for row in (1, 2)]
+    assert saved((7, 6), (12, 11)) == pytest.approx([0, *rows, 0, 0])
+    # What was said before row 4 is reply 0: it is no candidate of row 0.
+    assert saved((14, 0)) == pytest.approx([expected(0, 4, past), 0, 0, 0, 0])

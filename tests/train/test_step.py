@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import tokenizers
 import torch
 from tokenizers import models, pre_tokenizers, processors
 
+from pairloom.models.dual import AnyModel, DualModel
 from pairloom.models.model import Model
 from pairloom.models.read import read_model
 from pairloom.pairs.batch import Batch, Part
@@ -61,13 +63,13 @@ def make_batch(*parts: tuple[Pairs, dict[str, Any]], begin: int = 0, end: int | 
     return Batch(0, tuple(datasets), begin, end, tuple(column[begin:end] for column in columns), {})
 
 
-def tokenize(model: Model, *parts: tuple[Pairs, dict[str, Any]], limit: int = 128, **share: int) -> BatchTokens:
+def tokenize(model: AnyModel, *parts: tuple[Pairs, dict[str, Any]], limit: int = 128, **share: int) -> BatchTokens:
     section = DataSection(datasets=(DatasetSection(shards=Path("none")),), anchor_max_tokens=limit)
     section = section.model_copy(update={"positive_max_tokens": limit})
     return BatchTokenizer(model, section)(make_batch(*parts, **share))
 
 
-def keys(model: Model, rows: Pairs, *, limit: int = 128, **facts: Any) -> list[int]:
+def keys(model: AnyModel, rows: Pairs, *, limit: int = 128, **facts: Any) -> list[int]:
     found: list[int] = tokenize(model, (rows, facts), limit=limit).text_keys.tolist()
     return found
 
@@ -149,6 +151,50 @@ def test_a_prompt_whose_last_space_belongs_to_the_texts_first_word(spaced_model:
     coffee, tea, also_tea, how = tokens.text_keys.tolist()
     assert len({coffee, tea, how}) == 3, "the first word is not the prompt's"
     assert tea == also_tea
+
+
+# Two encoders.
+
+
+def with_words_swapped(model: Model, one: str, other: str) -> Model:
+    """The same model, whose tokenizer gives each of two words the number of the other."""
+    content = json.loads(model.tokenizer_files["tokenizer.json"])
+    vocabulary = content["model"]["vocab"]
+    vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+    files = {**model.tokenizer_files, "tokenizer.json": json.dumps(content).encode()}
+    return dataclasses.replace(model, tokenizer_files=files)
+
+
+def test_each_side_has_its_tokenizer_and_its_limit(model: Model) -> None:
+    two = DualModel("two", model, with_words_swapped(model, "coffee", "water"))
+    section = DataSection(datasets=(DatasetSection(shards=Path("none")),), anchor_max_tokens=4, positive_max_tokens=5)
+    rows = [("hot coffee cup bean", "hot coffee cup bean", "water")]
+    batch = BatchTokenizer(two, section)(make_batch((rows, {})))
+    anchors, candidates = (tokens for _, tokens in batch.sides())
+    assert [rows for rows, _ in batch.sides()] == [slice(0, 1), slice(1, 3)]
+    one, other = two.query.tokenizer(4), two.document.tokenizer(5)
+    assert anchors.ids.tolist() == one(["hot coffee"]).ids.tolist()
+    assert candidates.ids.tolist() == other(["hot coffee cup", "water"]).ids.tolist()
+    assert candidates.lengths.tolist() == [5, 3]
+    assert (anchors.truncated.tolist(), candidates.truncated.tolist()) == ([True], [True, False])
+
+
+def test_texts_of_two_tokenizers_are_never_taken_for_each_other(model: Model) -> None:
+    rows = [("coffee", "water"), ("cup", "cup"), ("hot", "water"), ("coffee", "bean")]
+    found = keys(DualModel("two", model, with_words_swapped(model, "coffee", "water")), rows)
+    coffee, cup, hot, also_coffee, water, its_cup, also_water, bean = found
+    assert coffee == also_coffee
+    assert water == also_water
+    assert len({coffee, cup, hot, water, its_cup, bean}) == 6, "coffee has the number that water has on the other side"
+
+
+def test_equal_tokenizers_have_equal_keys_on_both_sides(model: Model) -> None:
+    rows = [("coffee", "water"), ("cup", "coffee")]
+    # Written otherwise, and of other weights, but the same for any text.
+    again = json.dumps(json.loads(model.tokenizer_files["tokenizer.json"]), indent=7).encode()
+    files = {**model.tokenizer_files, "tokenizer.json": again}
+    document = dataclasses.replace(model, tokenizer_files=files, weights={}, max_tokens=9)
+    assert keys(DualModel("two", model, document), rows) == keys(model, rows)
 
 
 def test_texts_that_the_model_reads_alike_are_no_negatives(model: Model) -> None:

@@ -27,7 +27,7 @@ def train(world: World, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]
     mixture = start_mixture(recipe, rank=world.rank, world_size=world.size)
     tokenize = BatchTokenizer(model, recipe.data)
     learner = Learner(model, recipe, similarity=model.similarity, device=world.device, world=world)
-    parameters = dict(learner.network.named_parameters())
+    parameters = {name: one for tower in learner.towers for name, one in tower.named_parameters().items()}
     if learner._log_scale is not None:
         parameters["log_scale"] = learner._log_scale
     arrays: dict[str, Any] = {}
@@ -43,8 +43,9 @@ def train(world: World, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]
                 f"grad.{name}": one.grad.numpy().copy() for name, one in parameters.items() if one.grad is not None
             }
     arrays |= {f"weight.{name}": one.detach().numpy() for name, one in parameters.items()}
+    results = [one for tower in learner.towers for one in tower.result.parameters()]
     everything = [*parameters.values(), *learner.state().values()]
-    return arrays, {"told": told, "shares": shares, "bits": digest([*everything, *learner.result.parameters()])}
+    return arrays, {"told": told, "shares": shares, "bits": digest([*everything, *results])}
 
 
 def run_as(variables: dict[str, str], recipes: dict[str, dict[str, Any]], folder: Path) -> None:

@@ -56,8 +56,7 @@ def _read_folder(path: Path, field: str | None) -> Iterator[Text]:
     if column not in shards.columns:
         raise InputError(f"has no column {column!r}; it has {', '.join(shards.columns)}", path)
     for number, pair in enumerate(shards):
-        texts = (pair.anchor, pair.positive, *pair.negatives)
-        yield Text(str(number), texts[shards.columns.index(column)])
+        yield Text(str(number), pair.texts[shards.columns.index(column)])
 
 
 def _read_records(path: Path, field: str | None) -> Iterator[Text]:

@@ -9,17 +9,24 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pairloom.encode.similarity import normalize, top_k
+from pairloom.encode import similarity as similarities
 from pairloom.errors import ModelError
 from pairloom.evaluate import bootstrap, metrics
 from pairloom.evaluate.bootstrap import Statistic
+from pairloom.evaluate.selection import SelectionTask
 from pairloom.evaluate.tasks import RetrievalTask, SentencePairTask, Task
 from pairloom.progress import meter
+from pairloom.recipe import Similarity
 
 Vectors = npt.NDArray[np.float32]
+Kind = Literal["retrieval", "selection", "score", "label"]
 
 # Texts a call of the model: enough to sort them by length, few enough for progress to be seen.
 _BLOCK_TEXTS = 2_048
+# Of a bootstrap over sets: with fewer of them their spread is not known well enough.
+MIN_SETS = 20
+# From a length of 1 that rounding in bfloat16 explains.
+_LENGTH_TOLERANCE = 1e-2
 
 
 class TextEncoder(Protocol):
@@ -80,12 +87,14 @@ class Outcome:
     Args:
         values: Each metric's value.
         statistics: The same metrics, as functions of how often each item was drawn.
-        num_items: How many queries or pairs there are.
+        num_items: How many queries, pairs or candidate sets there are.
+        has_unit_length: Whether all vectors had length 1; then cosine and dot product are the same.
     """
 
     values: Mapping[str, float]
     statistics: Mapping[str, Statistic]
     num_items: int
+    has_unit_length: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,18 +103,19 @@ class Evaluation:
 
     Args:
         task: The task's name.
-        kind: ``retrieval``, or what sentence pairs carry: ``score`` or ``label``.
+        kind: ``retrieval``, ``selection``, or what sentence pairs carry: ``score`` or ``label``.
         similarity: How vectors were compared: ``cosine`` or ``dot``.
-        counts: How many ``queries`` and ``documents``, or ``pairs``.
+        counts: How many ``queries`` and ``documents``, or ``pairs``, or ``queries`` and ``sets`` of ``candidates``.
         metrics: By name, the most important one first.
         remarks: What a reader of the numbers should know about the data.
         num_resamples: Of the bootstrap.
         seed: Of the bootstrap.
         outcome: From which the numbers came; a later evaluation can be compared with it.
+        warnings: Sentences about a similarity that a model was not made for.
     """
 
     task: str
-    kind: Literal["retrieval", "score", "label"]
+    kind: Kind
     similarity: str
     counts: Mapping[str, int]
     metrics: Mapping[str, Measurement]
@@ -113,6 +123,7 @@ class Evaluation:
     num_resamples: int
     seed: int
     outcome: Outcome = field(repr=False)
+    warnings: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -120,19 +131,22 @@ def evaluate(
     task: Task,
     *,
     baseline: TextEncoder | Evaluation | None = None,
+    similarity: Similarity | None = None,
     show_progress: bool = False,
     num_resamples: int = bootstrap.NUM_RESAMPLES,
     seed: int = 0,
 ) -> Evaluation:
     """Measures a model on a task.
 
-    Sentence pairs are compared by the model's own similarity. (Tables of published models use cosine throughout; for
-    a ``dot`` model whose vectors do not have length 1 the numbers differ.)
+    Texts are compared by each model's own similarity, unless another is asked for. (Tables of published models compare
+    sentence pairs by cosine throughout; for a ``dot`` model whose vectors do not have length 1 the numbers differ.)
 
     Args:
         model: What is measured.
         task: What it is measured on.
         baseline: Another model to compare with; or its evaluation on this task, which saves encoding all again.
+        similarity: How vectors of both models are compared; by default as each was made for. If it makes a difference,
+            the evaluation has a warning.
         show_progress: Whether to show on stderr how far encoding is.
         num_resamples: Of the bootstrap.
         seed: Of the bootstrap.
@@ -140,44 +154,82 @@ def evaluate(
     Raises:
         ModelError: A model gives vectors that are not finite.
         MissingExtraError: A library of the extra ``evaluate`` is not installed.
-        ValueError: The baseline is an evaluation on another task.
+        ValueError: The baseline is an evaluation on another task, or by another similarity than is asked for.
     """
     kind, counts = _describe(task)
     reference = None
+    warnings = []
     if isinstance(baseline, Evaluation):
         if (baseline.task, baseline.kind, baseline.counts) != (task.name, kind, counts):
             raise ValueError(
                 f"the baseline was evaluated on {baseline.task} {dict(baseline.counts)}, not on {task.name}"
             )
+        if similarity not in (None, baseline.similarity):
+            raise ValueError(f"the baseline was evaluated by {baseline.similarity}, not by {similarity}")
         reference = baseline.outcome
     elif baseline is not None:
-        reference = _outcome(baseline, task, f"baseline, {task.name}", show_progress)
-    outcome = _outcome(model, task, task.name, show_progress)
+        asked = similarity or baseline.similarity_name
+        reference = _outcome(baseline, task, asked, f"baseline, {task.name}", show_progress)
+        warnings += _similarity_warnings("the baseline", baseline.similarity_name, asked, reference)
+    asked = similarity or model.similarity_name
+    outcome = _outcome(model, task, asked, task.name, show_progress)
+    warnings = _similarity_warnings("the model", model.similarity_name, asked, outcome) + warnings
     measurements = _with_intervals(outcome, reference, num_resamples, seed)
+    remarks = (*task.remarks, *_interval_remarks(task))
     return Evaluation(
-        task.name, kind, model.similarity_name, counts, measurements, task.remarks, num_resamples, seed, outcome
+        task.name, kind, asked, counts, measurements, remarks, num_resamples, seed, outcome, tuple(warnings)
     )
 
 
-def _describe(task: Task) -> tuple[Literal["retrieval", "score", "label"], dict[str, int]]:
-    if isinstance(task, RetrievalTask):
-        return "retrieval", {"queries": len(task.queries), "documents": len(task.documents)}
+def _similarity_warnings(who: str, own: str, asked: str, outcome: Outcome) -> list[str]:
+    """What it means that a model is compared by a similarity that it was not made for, if that makes a difference."""
+    if own == asked or outcome.has_unit_length:
+        return []
+    if asked == "cosine":
+        what = (
+            "dot product and is compared by cosine, which ignores the lengths of its vectors; in training they counted"
+        )
+    else:
+        what = (
+            "cosine and is compared by dot product, in which the lengths of its vectors count; in training they did not"
+        )
+    return [f"{who} was made for {what}"]
+
+
+def _interval_remarks(task: Task) -> tuple[str, ...]:
+    if isinstance(task, SelectionTask) and task.num_sets < MIN_SETS:
+        return (f"fewer than {MIN_SETS} sets, so intervals take queries for independent",)
+    return ()
+
+
+def _describe(task: Task) -> tuple[Kind, dict[str, int]]:
+    match task:
+        case RetrievalTask():
+            return "retrieval", {"queries": len(task.queries), "documents": len(task.documents)}
+        case SelectionTask():
+            counts = {"queries": len(task.queries), "sets": task.num_sets, "candidates": task.set_size}
+            return "selection", counts
     return task.kind, {"pairs": len(task.targets)}
 
 
-def _outcome(model: TextEncoder, task: Task, title: str, show_progress: bool) -> Outcome:
-    if isinstance(task, RetrievalTask):
-        return _retrieval_outcome(model, task, title, show_progress)
-    return _pairs_outcome(model, task, title, show_progress)
+def _outcome(model: TextEncoder, task: Task, similarity: str, title: str, show_progress: bool) -> Outcome:
+    match task:
+        case RetrievalTask():
+            return _retrieval_outcome(model, task, similarity, title, show_progress)
+        case SelectionTask():
+            return _selection_outcome(model, task, similarity, title, show_progress)
+    return _pairs_outcome(model, task, similarity, title, show_progress)
 
 
-def _retrieval_outcome(model: TextEncoder, task: RetrievalTask, title: str, show_progress: bool) -> Outcome:
+def _retrieval_outcome(
+    model: TextEncoder, task: RetrievalTask, similarity: str, title: str, show_progress: bool
+) -> Outcome:
     queries = _encode(model.encode_query, [query.text for query in task.queries], f"{title}: queries", show_progress)
     documents = _encode(
         model.encode_document, [document.text for document in task.documents], f"{title}: documents", show_progress
     )
     # One more than the metrics look at, for a query whose own document is left out.
-    rows, _ = top_k(queries, documents, metrics.RETRIEVAL_DEPTH + 1, model.similarity_name)
+    rows, _ = similarities.top_k(queries, documents, metrics.RETRIEVAL_DEPTH + 1, similarity)
     rankings = {}
     for query, found in zip(task.queries, rows, strict=True):
         left_out = query.id if query.id in task.own_documents else None
@@ -188,13 +240,44 @@ def _retrieval_outcome(model: TextEncoder, task: RetrievalTask, title: str, show
         {name: float(of_queries.mean()) for name, of_queries in values.items()},
         {name: bootstrap.mean_statistic(of_queries) for name, of_queries in values.items()},
         len(task.queries),
+        _have_unit_length(queries, documents),
     )
 
 
-def _pairs_outcome(model: TextEncoder, task: SentencePairTask, title: str, show_progress: bool) -> Outcome:
+def _selection_outcome(
+    model: TextEncoder, task: SelectionTask, similarity: str, title: str, show_progress: bool
+) -> Outcome:
+    """Queries of a set have the same candidates before them, and one that is near to all of them misleads many.
+
+    So whole sets are resampled, which are drawn independently (Field and Welsh 2007), if there are enough of them.
+    """
+    queries = _encode(model.encode_query, task.queries, f"{title}: queries", show_progress)
+    responses = _encode(model.encode_document, task.responses, f"{title}: responses", show_progress)
+    ranks = np.stack(
+        [
+            metrics.own_ranks(similarities.similarity(*vectors, similarity))
+            for vectors in zip(np.split(queries, task.num_sets), np.split(responses, task.num_sets), strict=True)
+        ]
+    )
+    values: dict[str, metrics.FloatArray] = {"accuracy@1": (ranks == 1).astype(np.float64), "MRR": 1 / ranks}
+    items = {
+        name: of_sets.mean(axis=1) if task.num_sets >= MIN_SETS else of_sets.ravel() for name, of_sets in values.items()
+    }
+    return Outcome(
+        {name: float(of_sets.mean()) for name, of_sets in values.items()},
+        {name: bootstrap.mean_statistic(of_items) for name, of_items in items.items()},
+        len(items["MRR"]),
+        _have_unit_length(queries, responses),
+    )
+
+
+def _pairs_outcome(
+    model: TextEncoder, task: SentencePairTask, similarity: str, title: str, show_progress: bool
+) -> Outcome:
     both = _encode(model.encode, [*task.sentences1, *task.sentences2], f"{title}: sentences", show_progress)
-    if model.similarity_name == "cosine":
-        both = normalize(both)
+    has_unit_length = _have_unit_length(both)
+    if similarity == "cosine":
+        both = similarities.normalize(both)
     one, other = np.split(both, 2)
     found = np.einsum("nd,nd->n", one, other)
     targets = np.asarray(task.targets)
@@ -206,6 +289,7 @@ def _pairs_outcome(model: TextEncoder, task: SentencePairTask, title: str, show_
                 "Pearson": bootstrap.pearson_statistic(targets, found),
             },
             len(targets),
+            has_unit_length,
         )
     return Outcome(
         {"AP": metrics.average_precision(targets, found), "best F1": metrics.best_f1(targets, found)},
@@ -214,7 +298,13 @@ def _pairs_outcome(model: TextEncoder, task: SentencePairTask, title: str, show_
             "best F1": bootstrap.best_f1_statistic(targets, found),
         },
         len(targets),
+        has_unit_length,
     )
+
+
+def _have_unit_length(*vectors: Vectors) -> bool:
+    lengths = np.concatenate([np.linalg.norm(part, axis=1) for part in vectors])
+    return bool((np.abs(lengths - 1) < _LENGTH_TOLERANCE).all())
 
 
 def _encode(encode: Callable[[list[str]], Vectors], texts: Sequence[str], title: str, show_progress: bool) -> Vectors:

@@ -61,6 +61,23 @@ def retrieval_metrics(
     return values
 
 
+def own_ranks(scores: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """The rank of each query's own candidate among those of its set.
+
+    A candidate that scores as high counts as higher, so a model to which all texts are alike is never right, and the order
+    of the candidates means nothing. (A program that takes the first of the highest gives such a model one query in each
+    set, whichever comes first.)
+
+    Args:
+        scores: [Q, Q]: of query ``i`` with candidate ``j``; ``i`` is its own.
+
+    Returns:
+        From 1, int64 [Q].
+    """
+    table = np.asarray(scores)
+    return np.asarray(np.count_nonzero(table >= np.diagonal(table)[:, None], axis=1), dtype=np.int64)
+
+
 def spearman(scores: npt.ArrayLike, similarities: npt.ArrayLike) -> float:
     """Spearman's rank correlation of two arrays [N], ties sharing their mean rank (``scipy.stats.spearmanr``).
 

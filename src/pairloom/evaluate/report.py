@@ -31,6 +31,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         },
         "bootstrap": {"level": LEVEL, "resamples": evaluation.num_resamples, "seed": evaluation.seed},
         "remarks": list(evaluation.remarks),
+        "warnings": list(evaluation.warnings),
     }
 
 

@@ -1,8 +1,9 @@
-"""Evaluation tasks on disk: BEIR folders, and files of sentence pairs.
+"""Evaluation tasks on disk: BEIR folders, files of sentence pairs, and files of candidate sets.
 
 A BEIR folder (Thakur et al. 2021) holds ``corpus.jsonl`` (``_id``, ``title``, ``text``), ``queries.jsonl`` (``_id``,
 ``text``) and ``qrels/*.tsv`` (query-id, corpus-id, score). A sentence-pair file is a TSV with the header ``score`` or
-``label``, ``sentence1``, ``sentence2``; fields hold no tabs and nothing is quoted. All may be gzipped.
+``label``, ``sentence1``, ``sentence2``; fields hold no tabs and nothing is quoted. Candidate sets are JSON lines (see
+`pairloom.evaluate.selection`). All may be gzipped.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any, Literal
 
 from pairloom.artifacts import is_artifact, read_manifest
 from pairloom.errors import InputError
+from pairloom.evaluate.selection import SelectionTask, read_selection
 from pairloom.files import read_json_lines, read_lines
+from pairloom.pairs.selection import is_selection_file
 from pairloom.records import Text
 
 _PAIR_COLUMNS = ("sentence1", "sentence2")
@@ -71,15 +74,15 @@ class SentencePairTask:
     remarks: tuple[str, ...] = ()
 
 
-Task = RetrievalTask | SentencePairTask
+Task = RetrievalTask | SentencePairTask | SelectionTask
 
 
 def read_task(path: Path) -> Task:
     """Reads and checks an evaluation task.
 
     Args:
-        path: A BEIR folder, one of its ``qrels/*.tsv`` (to choose a split), a sentence-pair file, or a folder with
-            ``pairs.tsv``.
+        path: A BEIR folder, one of its ``qrels/*.tsv`` (to choose a split), a sentence-pair file, a folder with
+            ``pairs.tsv``, or a ``.jsonl`` file of candidate sets.
 
     Raises:
         InputError: It is none of these, or something in it is wrong; the message names file and line.
@@ -96,6 +99,8 @@ def read_task(path: Path) -> Task:
     if path.is_file() and path.resolve().parent.name == "qrels":
         folder = path.resolve().parent.parent
         return _read_retrieval(folder, path, f"{folder.name}/{_stem(path)}")
+    if is_selection_file(path):
+        return read_selection(path, _name(path))
     return _read_sentence_pairs(path)
 
 
@@ -105,7 +110,13 @@ def _find(folder: Path, name: str) -> Path | None:
 
 
 def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".tsv")
+    return path.name.removesuffix(".gz").removesuffix(".tsv").removesuffix(".jsonl")
+
+
+def _name(path: Path) -> str:
+    """Of a task that is one file: that of the file, or of its folder if the file's says nothing."""
+    stem = _stem(path)
+    return path.resolve().parent.name if stem in _GENERIC_STEMS else stem
 
 
 def _qrels(folder: Path) -> list[Path]:
@@ -132,6 +143,11 @@ def task_texts(path: Path) -> Iterator[str]:
     """
     if path.is_dir() and is_artifact(path):
         read_manifest(path, "task")
+    if not path.is_dir() and is_selection_file(path):
+        selection = read_selection(path, _name(path))
+        yield from selection.queries
+        yield from selection.responses
+        return
     pairs = _find(path, "pairs.tsv") if path.is_dir() else path
     if pairs is not None:
         task = _read_sentence_pairs(pairs)
@@ -307,9 +323,7 @@ def _read_sentence_pairs(path: Path) -> SentencePairTask:
         raise InputError(f"every {kind} is {targets[0]:g}; a metric needs at least two different ones", path)
     num_empty = sum(not (one.strip() and other.strip()) for _, one, other in pairs)
     remarks = (f"pairs with an empty sentence: {num_empty:,}",) if num_empty else ()
-    stem = _stem(path)
-    name = path.resolve().parent.name if stem in _GENERIC_STEMS else stem
-    return SentencePairTask(name, kind, sentences1, sentences2, targets, remarks)
+    return SentencePairTask(_name(path), kind, sentences1, sentences2, targets, remarks)
 
 
 def _parse_pair(path: Path, number: int, line: str, columns: list[str], kind: str) -> tuple[float, str, str]:

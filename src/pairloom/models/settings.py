@@ -74,6 +74,25 @@ class ModuleEntry(_Settings):
     type: str
     path: str
 
+    @property
+    def class_name(self) -> str:
+        """The last part of the class's name: the dialects differ in the rest."""
+        return self.type.rsplit(".", 1)[-1]
+
+
+class RouterParameters(_Settings):
+    """What a Router was made with; of its default route only those make use who name no task."""
+
+    route_mappings: dict[str, str] | None = None
+
+
+class RouterSettings(_Settings):
+    """``router_config.json``: the modules of each route, and each module's class."""
+
+    types: dict[str, str]
+    structure: dict[str, list[str]]
+    parameters: RouterParameters = RouterParameters()
+
 
 SettingsType = TypeVar("SettingsType")
 

@@ -6,20 +6,75 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pairloom.models.dual import AnyModel, DualModel
 from pairloom.models.families import family_of
 from pairloom.models.heads import DENSE_ACTIVATIONS, POOLING_FLAGS, Dense
 from pairloom.models.model import Model
+from pairloom.models.read import DOCUMENT_FOLDER, QUERY_FOLDER
 from pairloom.models.weights import write_backbone, write_tensors
 
+_HALF_CARD = """---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags:
+- sentence-transformers
+- sentence-similarity
+- feature-extraction
+---
 
-def write_model(model: Model, path: Path, *, readme: str) -> None:
+# {folder}: the encoder of the {texts}
+
+It maps {texts} to vectors of {dimensions} numbers, to be compared with the vectors of {others}, which the encoder in the folder
+{other} beside it makes. Both together are one model:
+
+```python
+from pairloom import DualEncoder
+
+encoder = DualEncoder("MODEL")  # the folder that holds Q and A
+queries = encoder.encode_query(["a question"])
+documents = encoder.encode_document(["an answer", "another answer"])
+print(encoder.similarity(queries, documents))
+```
+
+With sentence-transformers:
+
+```python
+from sentence_transformers import SentenceTransformer
+
+queries = SentenceTransformer("MODEL/Q").encode(["a question"])
+documents = SentenceTransformer("MODEL/A").encode(["an answer", "another answer"])
+```
+"""
+
+
+def write_model(model: AnyModel, path: Path, *, readme: str) -> None:
     """Writes a model into an existing empty folder, in the older dialect.
+
+    Two encoders become two folders, ``Q`` and ``A``, each of which loads alone wherever it is.
 
     Args:
         model: What to write.
         path: Usually the draft of an artifact.
         readme: The model card.
     """
+    if isinstance(model, DualModel):
+        _write_halves(model, path)
+    else:
+        _write_encoder(model, path)
+    (path / "README.md").write_text(readme, encoding="utf-8")
+
+
+def _write_halves(model: DualModel, path: Path) -> None:
+    for half, folder, other, texts, others in (
+        (model.query, QUERY_FOLDER, DOCUMENT_FOLDER, "queries", "documents"),
+        (model.document, DOCUMENT_FOLDER, QUERY_FOLDER, "documents", "queries"),
+    ):
+        (path / folder).mkdir()
+        readme = _HALF_CARD.format(folder=folder, other=other, texts=texts, others=others, dimensions=half.dimensions)
+        write_model(half, path / folder, readme=readme)
+
+
+def _write_encoder(model: Model, path: Path) -> None:
     family = family_of(model.config, path)
     config = {key: value for key, value in model.config.items() if key not in ("dtype", "torch_dtype")}
     class_name = family.class_names[config["model_type"]]
@@ -41,7 +96,6 @@ def write_model(model: Model, path: Path, *, readme: str) -> None:
         settings["truncate_dim"] = model.output_size
     _write_object(path / "config_sentence_transformers.json", settings)
     _write_modules(model, path)
-    (path / "README.md").write_text(readme, encoding="utf-8")
 
 
 def _write_modules(model: Model, path: Path) -> None:

@@ -27,14 +27,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Batch:
-    """The pairs of one optimizer step; all pairs, or all triplets.
+    """The pairs of one optimizer step; all pairs, all triplets, or all with a past context.
 
     Args:
         step: From 0.
         parts: The rows of the whole batch, over all ranks.
         begin: The rank's own pairs begin here, counted through all parts,
         end: and end before here.
-        columns: The texts of the rank's own pairs: anchors, positives and, for triplets, negatives.
+        columns: The texts of the rank's own pairs: anchors, positives and, where there are any, negatives or past
+            contexts.
         cursors: How far the step's datasets have been read after it, by their number in the mixture.
     """
 
@@ -49,6 +50,11 @@ class Batch:
     def num_pairs(self) -> int:
         """Of the whole batch."""
         return sum(len(part.rows) for part in self.parts)
+
+    @property
+    def has_context(self) -> bool:
+        """Whether the third column holds past contexts, and no negatives."""
+        return self.parts[0].dataset.has_context
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,25 +6,18 @@ The data itself need not be there. Where the shards are, their numbers of rows c
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pairloom.artifacts import read_manifest
 from pairloom.errors import ArtifactError, RecipeError
-from pairloom.files import read_json, uncompressed_name
+from pairloom.listing import find_listing, read_listing, some
 from pairloom.pairs import weights as rules
 from pairloom.recipe import DataSection, DatasetSection, load_data_recipe
 from pairloom.terminal import one_line
 
 log = logging.getLogger(__name__)
-
-_MAX_WEIGHT, _MAX_ROWS = 1e12, 2**63 - 1
-_JSON_KEYS = {"name", "lines", "weight"}
-_SHOWN = 4
-_SHOWN_CHARACTERS = 120
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class ConfiguredDataset:
         name: Different from all others'.
         weight: How often it is drawn, relative to the others; finite and above 0.
         num_rows: None where nobody knows.
-        num_columns: 2 for pairs, 3 for triplets; None where the shards are not at hand.
+        columns: Of the shards; None where they are not at hand.
         batch_size: Pairs of a batch; by default the mixture's.
         max_epochs: After so many it is passed over; by default never.
     """
@@ -43,7 +36,7 @@ class ConfiguredDataset:
     name: str
     weight: float
     num_rows: int | None = None
-    num_columns: int | None = None
+    columns: tuple[str, ...] | None = None
     batch_size: int | None = None
     max_epochs: int | None = None
 
@@ -57,20 +50,24 @@ class Configuration:
         datasets_per_batch: How many share a batch.
         steps: Of the training, where the file says it.
         batch_size: Pairs a step, where the file says it.
+        steps_per_group: Steps that are drawn together.
+        datasets_per_group: Draws of a dataset in a group.
     """
 
     datasets: tuple[ConfiguredDataset, ...]
     datasets_per_batch: int = 1
     steps: int | None = None
     batch_size: int | None = None
+    steps_per_group: int = 1
+    datasets_per_group: int = 1
 
 
 def read_configuration(path: Path, overrides: Sequence[str] = ()) -> Configuration:
     """Reads a configuration; a name that ends in ``.json`` (also compressed) stands for a list of datasets.
 
     Args:
-        path: A ``data_config.json``, a recipe of which only ``[data]`` must be there, or the name of a recipe that comes
-            with pairloom.
+        path: A ``data_config.json``, a recipe of which only ``[data]`` must be there, or the name of a recipe or of a list
+            that comes with pairloom.
         overrides: For recipes, ``section.key=value``.
 
     Raises:
@@ -78,15 +75,36 @@ def read_configuration(path: Path, overrides: Sequence[str] = ()) -> Configurati
         InputError: A JSON file cannot be read.
         ArtifactError: Shards that the recipe names are there, but damaged or of another kind.
     """
-    if uncompressed_name(path).lower().endswith(".json"):
+    listing = find_listing(str(path))
+    if listing is not None and (listing == path or not path.exists()):
         if overrides:
             raise RecipeError(f"--set {overrides[0][:200]}: is for recipes, and {path} is none; edit the file")
-        return Configuration(_listed(path, read_json(path)))
+        listed = read_listing(listing)
+        return Configuration(tuple(ConfiguredDataset(one.name, one.weight, one.num_rows) for one in listed))
     recipe = load_data_recipe(path, list(overrides))
-    datasets, most = _from_sections(path, recipe.data), recipe.data.datasets_per_batch
-    if recipe.train is None:
-        return Configuration(datasets, most)
-    return Configuration(datasets, most, recipe.train.steps, recipe.train.batch_size)
+    data, train = recipe.data, recipe.train
+    there = left(data) if data.missing == "leave-out" else data
+    if there is None:
+        raise RecipeError(f'{path}: data.missing = "leave-out" leaves nothing, for no shards are there; prepare them')
+    return Configuration(
+        _from_sections(path, there),
+        data.datasets_per_batch,
+        steps=None if train is None else train.steps,
+        batch_size=None if train is None else train.batch_size,
+        steps_per_group=data.steps_per_group,
+        datasets_per_group=data.datasets_per_group,
+    )
+
+
+def left(data: DataSection) -> DataSection | None:
+    """The section without the datasets whose shards are not there; None if none are."""
+    there = tuple(dataset for dataset in data.datasets if has_shards(dataset))
+    return data.model_copy(update={"datasets": there}) if there else None
+
+
+def has_shards(dataset: DatasetSection) -> bool:
+    """Whether something stands where the shards of a dataset belong; an empty folder is nothing."""
+    return dataset.shards.exists() and not (dataset.shards.is_dir() and not any(dataset.shards.iterdir()))
 
 
 def dataset_weights(data: DataSection, num_rows: Sequence[int | None]) -> list[float]:
@@ -137,7 +155,7 @@ def _from_sections(path: Path, data: DataSection) -> tuple[ConfiguredDataset, ..
         if rows is not None and section.num_rows not in (None, rows)
     ]
     if differing:
-        log.warning("%s: shards have other numbers of rows than it says, and theirs count: %s", path, _some(differing))
+        log.warning("%s: shards have other numbers of rows than it says, and theirs count: %s", path, some(differing))
     num_rows = [
         section.num_rows if rows is None else rows for section, (rows, _) in zip(data.datasets, shards, strict=True)
     ]
@@ -146,71 +164,17 @@ def _from_sections(path: Path, data: DataSection) -> tuple[ConfiguredDataset, ..
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from None
     return tuple(
-        ConfiguredDataset(section.dataset_name, weight, rows, num_columns, section.batch_size, section.max_epochs)
-        for section, weight, rows, (_, num_columns) in zip(data.datasets, weights, num_rows, shards, strict=True)
+        ConfiguredDataset(section.dataset_name, weight, rows, columns, section.batch_size, section.max_epochs)
+        for section, weight, rows, (_, columns) in zip(data.datasets, weights, num_rows, shards, strict=True)
     )
 
 
-def _shards(section: DatasetSection) -> tuple[int | None, int | None]:
+def _shards(section: DatasetSection) -> tuple[int | None, tuple[str, ...] | None]:
     """Rows and columns of a dataset's shards, from their manifest; unknown where there is no such folder."""
-    if not section.shards.exists():
+    if not has_shards(section):
         return None, None
     facts = read_manifest(section.shards, "shards").facts
     num_rows, columns = facts.get("num_rows"), facts.get("columns")
     if isinstance(num_rows, bool) or not isinstance(num_rows, int) or num_rows < 1 or not isinstance(columns, list):
         raise ArtifactError(f"{section.shards}: its manifest is damaged; make the folder again")
-    return num_rows, len(columns)
-
-
-def _listed(path: Path, raw: Any) -> tuple[ConfiguredDataset, ...]:
-    if not isinstance(raw, list):
-        raise RecipeError(f'{path}: must be a list of {{"name": …, "lines": …, "weight": …}}, not {_kind(raw)}')
-    if not raw:
-        raise RecipeError(f"{path}: lists no dataset")
-    datasets = [_entry(f"{path}, entry {number}", entry) for number, entry in enumerate(raw, start=1)]
-    first: dict[str, int] = {}
-    for number, dataset in enumerate(datasets, start=1):
-        if (before := first.setdefault(dataset.name, number)) != number:
-            name = one_line(dataset.name, _SHOWN_CHARACTERS)
-            raise RecipeError(f"{path}, entry {number} ({name}): has the name of entry {before}; remove or rename one")
-    # Others may have written more than we read; whoever hoped for it shall know.
-    if unread := Counter(key for entry in raw for key in entry if key not in _JSON_KEYS):
-        keys = [f"{one_line(key)} (in {count:,})" for key, count in unread.items()]
-        log.warning("%s: its entries have keys that nobody reads: %s; options belong in a recipe", path, _some(keys))
-    return tuple(datasets)
-
-
-def _entry(where: str, entry: Any) -> ConfiguredDataset:
-    if not isinstance(entry, dict):
-        raise RecipeError(f'{where}: must be {{"name": …, "lines": …, "weight": …}}, not {_kind(entry)}')
-    name = entry.get("name")
-    if not isinstance(name, str) or not name.strip():
-        fault = f"is {_shown(name)}; it must be a text" if "name" in entry else "is missing"
-        raise RecipeError(f"{where}: its name {fault}")
-    where = f"{where} ({one_line(name, _SHOWN_CHARACTERS)})"
-    if "weight" not in entry:
-        raise RecipeError(f"{where}: its weight is missing")
-    weight, lines = entry["weight"], entry.get("lines")
-    if not _is_number(weight) or not 0 < weight <= _MAX_WEIGHT:
-        raise RecipeError(f"{where}: its weight is {_shown(weight)}; it must be a number above 0, at most 1e12")
-    if lines is not None and (not _is_number(lines) or lines != lines // 1 or not 1 <= lines <= _MAX_ROWS):
-        raise RecipeError(f"{where}: its lines are {_shown(lines)}; they must be a whole number above 0, or left out")
-    return ConfiguredDataset(name, float(weight), None if lines is None else int(lines))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _shown(value: Any) -> str:
-    return one_line(repr(value) if isinstance(value, str) else str(value), 60)
-
-
-def _kind(value: Any) -> str:
-    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")
-
-
-def _some(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _SHOWN:,} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more
+    return num_rows, tuple(map(str, columns))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairloom.errors import UsageError
+from pairloom.pairs.layout import CONTEXT_COLUMNS
 from pairloom.recipe import DatasetSection
 
 
@@ -29,7 +30,7 @@ class RowSource(Protocol):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns: two for pairs, three for triplets."""
+        """Names of the columns: `PAIR_COLUMNS`, `TRIPLET_COLUMNS` or `CONTEXT_COLUMNS` of `pairloom.pairs.layout`."""
 
     @property
     def fingerprint(self) -> str:
@@ -54,9 +55,9 @@ class Dataset:
         max_epochs: After so many it is passed over; by default never.
         swap: Whether anchors and positives change places.
         anchor_prompt: What is put before each anchor when it is tokenized.
-        positive_prompt: What is put before each positive and negative.
+        positive_prompt: What is put before each positive, negative and past context.
         anchor_max_tokens: Longer anchors are cut; by default as the recipe says for all.
-        positive_max_tokens: Longer positives and negatives are cut.
+        positive_max_tokens: Longer positives, negatives and past contexts are cut.
         num_distinct: Different texts of each column, where they have been counted or estimated.
 
     Raises:
@@ -88,14 +89,24 @@ class Dataset:
                 raise UsageError(f"{self.name}: {what} is {value}, but must be at least 1")
         if len(self.rows.columns) not in (2, 3):
             raise UsageError(f"{self.name}: has {len(self.rows.columns)} columns; pairs have two and triplets three")
+        if self.swap and self.has_context:
+            raise UsageError(
+                f"{self.name}: swap is for pairs and triplets; here a past context belongs to each positive, and would be "
+                "taken from it; leave swap out"
+            )
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def has_context(self) -> bool:
+        """Whether the third text of each row is a past context, and no negative."""
+        return self.rows.columns == CONTEXT_COLUMNS
+
     def texts(self, rows: NDArray[np.int64]) -> tuple[list[str], ...]:
-        """The texts of some rows: anchors, positives and, in triplets, negatives."""
-        anchors, positives, *negatives = self.rows.take(rows).columns
-        return (positives, anchors, *negatives) if self.swap else (anchors, positives, *negatives)
+        """The texts of some rows: anchors, positives and negatives or past contexts, where there are any."""
+        anchors, positives, *others = self.rows.take(rows).columns
+        return (positives, anchors, *others) if self.swap else (anchors, positives, *others)
 
 
 def open_datasets(sections: Sequence[DatasetSection], *, reads_ahead: bool = False) -> list[Dataset]:

@@ -1,11 +1,11 @@
 """Which datasets a step draws from: by weight, and a function of the seed and the step alone.
 
-It needs no data: weights, numbers of columns and batch sizes are enough to say what a run will draw.
+It needs no data: weights, formats and batch sizes are enough to say what a run will draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -43,23 +43,38 @@ class Draws:
 
     The first draw of a step is among all datasets. If what it finds has run out, another draw is made among those that
     have not, so that one dataset's end changes no other step. With several datasets a batch, the others are drawn from
-    those with as many columns as the first, each by its weight and none twice; where there are too few, all are taken.
+    those of the first's format, each by its weight and none twice; where there are too few, all are taken.
+
+    Steps may be drawn in groups, in which some draws take turns. Each serves as many steps in a row, up to one, and later
+    ones find datasets of the first one's format. All are by weight and may find the same dataset again, so a
+    dataset's share of all steps is that of its weight, whatever the groups. Where the first draw's dataset runs out within a
+    group, the rest of the group follows what is drawn in its place, which may have another format.
 
     Args:
         weights: Finite and above zero.
-        num_columns: Of each dataset: 2 for pairs, 3 for triplets.
+        formats: Of each dataset, equal for those that may share a batch: the names of the columns, for example.
         seed: Of the mixture.
         datasets_per_batch: Datasets that share a batch.
+        steps_per_group: Steps that are drawn together.
+        datasets_per_group: Draws of a group; at most one a step is made.
     """
 
     def __init__(
-        self, weights: Sequence[float], num_columns: Sequence[int], *, seed: int, datasets_per_batch: int = 1
+        self,
+        weights: Sequence[float],
+        formats: Sequence[Hashable],
+        *,
+        seed: int,
+        datasets_per_batch: int = 1,
+        steps_per_group: int = 1,
+        datasets_per_group: int = 1,
     ) -> None:
         total = sum(map(Fraction, weights), Fraction())
         self._widths = np.array([max(1, int(Fraction(weight) * _TOTAL / total)) for weight in weights], dtype=np.uint64)
-        self._num_columns = np.asarray(num_columns, dtype=np.int64)
+        self._formats = format_numbers(formats)
         self._key = stream_key(seed, "datasets")
         self._most = datasets_per_batch
+        self._steps_per_group, self._turns_per_group = steps_per_group, min(datasets_per_group, steps_per_group)
 
     def choose(self, steps: NDArray[np.int64], available: NDArray[np.bool_]) -> NDArray[np.int64]:
         """The datasets of some steps.
@@ -71,22 +86,35 @@ class Draws:
         Returns:
             int64 ``[n, datasets_per_batch]``: their numbers in the order of the draws; −1 where there are no more.
         """
-        counters = steps.astype(np.uint64)
-        first = self._pick(random_numbers(self._key, counters), np.ones_like(available))
-        if len(again := np.flatnonzero(~available[first])):
-            first[again] = self._pick(random_numbers(self._key, counters[again], 1), available)
+        groups, within = np.divmod(steps, self._steps_per_group)
+        turns = within * self._turns_per_group // self._steps_per_group
+        # Draws are counted, not steps, so that without groups they are the same.
+        leads = groups * self._turns_per_group
+        counters = (leads + turns).astype(np.uint64)
+        first = self._draw(leads.astype(np.uint64), np.ones_like(available), available)
+        for one in np.unique(self._formats[first[turns > 0]]).tolist():
+            alike = self._formats == one
+            here = np.flatnonzero(alike[first] & (turns > 0))
+            first[here] = self._draw(counters[here], alike, available)
         chosen = np.full((len(steps), self._most), -1, dtype=np.int64)
         chosen[:, 0] = first
         if self._most == 1:
             return chosen
-        formats = self._num_columns[first]
-        for num_columns in np.unique(formats).tolist():
-            alike = available & (self._num_columns == num_columns)
-            here = np.flatnonzero(formats == num_columns)
+        formats = self._formats[first]
+        for one in np.unique(formats).tolist():
+            alike = available & (self._formats == one)
+            here = np.flatnonzero(formats == one)
             for draw in range(1, min(self._most, int(alike.sum()))):
                 numbers = random_numbers(self._key, counters[here], 1 + draw)
                 chosen[here, draw] = self._pick(numbers, alike, chosen[here, :draw])
         return chosen
+
+    def _draw(self, counters: Numbers, among: NDArray[np.bool_], available: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Draws a dataset for each of n counters, and anew where what it finds has run out."""
+        drawn = self._pick(random_numbers(self._key, counters), among)
+        if len(again := np.flatnonzero(~available[drawn])):
+            drawn[again] = self._pick(random_numbers(self._key, counters[again], 1), among & available)
+        return drawn
 
     def _pick(
         self, numbers: Numbers, among: NDArray[np.bool_], without: NDArray[np.int64] | None = None
@@ -138,6 +166,12 @@ class Draws:
                 if not available.any():
                     break
         return Drawn(step, batches, rows, ~available)
+
+
+def format_numbers(formats: Sequence[Hashable]) -> NDArray[np.int64]:
+    """A number for each of some formats, equal for equal ones."""
+    numbers = {one: number for number, one in enumerate(dict.fromkeys(formats))}
+    return np.array([numbers[one] for one in formats], dtype=np.int64)
 
 
 def part_sizes(chosen: NDArray[np.int64], batch_sizes: NDArray[np.int64]) -> NDArray[np.int64]:

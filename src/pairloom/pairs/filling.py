@@ -56,14 +56,14 @@ def fill(stream: Stream, cursor: Cursor, *, size: int, taken: Hashes) -> Filled:
     """Fills a dataset's part of a batch.
 
     The rows that wait are gone through first, oldest first, and then the stream, up to the row that makes the part
-    full. A row fits if none of its texts is in the batch so far. Otherwise it waits, and of more than ``max_waiting``
-    the oldest are left out; a row that has a text twice is left out at once.
+    full. A row fits if none of its texts is taken so far. Otherwise it waits, and of more than ``max_waiting`` the oldest
+    are left out; a row that has a text twice is left out at once.
 
     Args:
         stream: Of the dataset.
         cursor: How far it has been read.
         size: Rows of the part.
-        taken: uint64, sorted: hashes of the texts that are in the batch already.
+        taken: uint64, sorted: hashes of the texts that are in the batch, or in its group of batches, already.
 
     Raises:
         InputError: The dataset has too few different texts: a whole epoch, or very many rows, did not fill the part.
@@ -80,7 +80,8 @@ def fill(stream: Stream, cursor: Cursor, *, size: int, taken: Hashes) -> Filled:
     while part.missing:
         if position >= end:  # above, if the limit was lowered since
             if end in (whole_epoch, most):
-                raise _too_few_texts(stream.dataset, size, looked_at=end - begin, found=size - part.missing)
+                found = size - part.missing
+                raise _too_few_texts(stream.dataset, size, looked_at=end - begin, found=found, beside=len(taken) > 0)
             left_out = part.num_left_out + len(part.waiting) + sum(map(len, part.rows))
             return Filled(part.rows[0][:0], taken, Cursor(position, num_left_out=left_out, run_out=True))
         fresh = np.arange(position, min(position + at_once, end), dtype=np.int64)
@@ -125,9 +126,10 @@ class _Part:
         self.waiting = waiting[too_many:]
 
 
-def _too_few_texts(dataset: Dataset, size: int, *, looked_at: int, found: int) -> InputError:
+def _too_few_texts(dataset: Dataset, size: int, *, looked_at: int, found: int, beside: bool) -> InputError:
+    others = "another of them, or what was drawn before them," if beside else "another of them"
     return InputError(
         f"has too few different texts for a batch of {size:,} without repeating one: of {looked_at:,} rows only "
-        f"{found:,} had none that another of them has; lower its batch size or leave the dataset out",
+        f"{found:,} had none that {others} has; lower its batch size or leave the dataset out",
         dataset.name,
     )

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from pairloom.errors import UsageError
 from pairloom.pairs.configuration import Configuration, ConfiguredDataset
+from pairloom.pairs.draws import format_numbers
+from pairloom.pairs.layout import PAIR_COLUMNS
 
 # Of a dataset's rows: where fewer are drawn, it hardly matters that the dataset is there.
 HARDLY_SEEN = 0.01
@@ -35,7 +37,7 @@ class DatasetForecast:
         batches: In which it takes part.
         rows_drawn: In all of them.
         runs_out_at: The step from which on it is passed over, if there is one in the run.
-        fits: Whether it has the rows of one batch; training refuses a dataset that has not.
+        fits: Whether it has the rows of one batch, or of a group of steps; training refuses a dataset that has not.
     """
 
     dataset: ConfiguredDataset
@@ -66,6 +68,8 @@ class Forecast:
         ends_at: The step at which every dataset has run out, if there is one in the run.
         batch_size: Pairs a step, of datasets that do not say otherwise.
         repeat_limit: Epochs beyond which a dataset counts as repeated too often.
+        steps_per_group: Steps that are drawn together. They change no expected number, only how far from it a run may be.
+        datasets_per_group: Draws of a dataset in a group.
     """
 
     datasets: tuple[DatasetForecast, ...]
@@ -73,6 +77,8 @@ class Forecast:
     ends_at: float | None
     batch_size: int
     repeat_limit: float
+    steps_per_group: int = 1
+    datasets_per_group: int = 1
 
     @property
     def repeated(self) -> list[DatasetForecast]:
@@ -105,7 +111,7 @@ def forecast(configuration: Configuration, *, steps: int, batch_size: int, repea
         raise UsageError("steps, batch size and the limit of epochs must be above 0")
     datasets = configuration.datasets
     weights = np.array([dataset.weight for dataset in datasets], dtype=np.float64)
-    formats = np.array([dataset.num_columns or 2 for dataset in datasets])
+    formats = format_numbers([dataset.columns or PAIR_COLUMNS for dataset in datasets])
     most = configuration.datasets_per_batch
 
     def rates(available: NDArray[np.bool_]) -> Numbers:
@@ -129,7 +135,7 @@ def forecast(configuration: Configuration, *, steps: int, batch_size: int, repea
                 batches=count,
                 rows_drawn=count * rows,
                 runs_out_at=end if end <= steps - 1 else None,
-                fits=dataset.num_rows is None or dataset.num_rows >= rows,
+                fits=dataset.num_rows is None or dataset.num_rows >= rows * configuration.steps_per_group,
             )
             for dataset, count, rows, end in zip(
                 datasets, batches.tolist(), rows_per_batch.tolist(), ends.tolist(), strict=True
@@ -139,6 +145,8 @@ def forecast(configuration: Configuration, *, steps: int, batch_size: int, repea
         ends_at=float(ends.max()) if ends.max() <= steps - 1 else None,
         batch_size=batch_size,
         repeat_limit=repeat_limit,
+        steps_per_group=configuration.steps_per_group,
+        datasets_per_group=min(configuration.datasets_per_group, configuration.steps_per_group),
     )
 
 

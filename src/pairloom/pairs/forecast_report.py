@@ -30,6 +30,8 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
     return {
         "steps": forecast.steps,
         "batch_size": forecast.batch_size,
+        "steps_per_group": forecast.steps_per_group,
+        "datasets_per_group": forecast.datasets_per_group,
         "ends_at": forecast.ends_at,
         "num_datasets": len(forecast.datasets),
         "weight": math.fsum(one.dataset.weight for one in forecast.datasets),
@@ -43,6 +45,7 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
         "datasets": [
             {
                 **vars(one.dataset),
+                "columns": one.dataset.columns and list(one.dataset.columns),
                 "share": one.share,
                 "batches": one.batches,
                 "rows_drawn": one.rows_drawn,
@@ -135,7 +138,8 @@ def _remarks(forecast: Forecast) -> list[RenderableType]:
     if limited := [one for one in _unknown(datasets) if one.dataset.max_epochs is not None]:
         remarks.append(Text(f"rows unknown, so max_epochs was not applied: {_names(limited)}", style="yellow"))
     if small := [one for one in datasets if not one.fits]:
-        remarks.append(Text(f"fewer rows than a batch, so training will refuse: {_names(small)}", style="red"))
+        span = "a batch" if forecast.steps_per_group == 1 else "a group of steps"
+        remarks.append(Text(f"fewer rows than {span}, so training will refuse: {_names(small)}", style="red"))
     if forecast.ends_at is not None:
         remarks.append(Text(f"all run out after {_number(forecast.ends_at)} steps", style="red"))
     elif over := [one for one in datasets if one.runs_out_at is not None]:
@@ -157,6 +161,10 @@ def _facts(forecast: Forecast) -> list[Text]:
     weight = math.fsum(one.dataset.weight for one in forecast.datasets)
     weights = f"whose weights add up to {weight:,.0f}" if weight >= 1000 else f"whose weights add up to {weight:.6g}"
     lines = [f"{_count(forecast.datasets)}, {weights}; {forecast.steps:,} steps of {forecast.batch_size:,} pairs"]
+    if (steps := forecast.steps_per_group) > 1:
+        turns = forecast.datasets_per_group
+        draws = "1 draw of a dataset" if turns == 1 else f"{turns} draws of a dataset, which take turns"
+        lines.append(f"in groups of {steps} steps, in which no text comes twice; each from {draws}")
     if ending := _ending(forecast.datasets):
         lines.append(f"every name also ends in {one_line(ending)}")
     if unknown := _unknown(forecast.datasets):

@@ -60,7 +60,7 @@ def choose_held_out(anchors: Hashes, positives: Hashes, *, num_queries: int, num
     different, which = np.unique(anchors, return_inverse=True)
     if len(different) < num_queries:
         raise UsageError(f"{num_queries:,} queries cannot be held out of {len(different):,} different anchors")
-    order = np.argsort(_scatter(different, seed), kind="stable")
+    order = np.argsort(seeded_order(different, seed), kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     texts, document = np.unique(positives, return_inverse=True)
@@ -101,7 +101,7 @@ class Candidates:
 
     def add(self, anchors: Hashes, positives: Hashes) -> None:
         """Takes up pairs: uint64 ``[n]`` each."""
-        near = _scatter(anchors, self._seed) <= self._last
+        near = seeded_order(anchors, self._seed) <= self._last
         self._anchors.append(anchors[near])
         self._positives.append(positives[near])
         self._num_pairs += int(near.sum())
@@ -118,9 +118,9 @@ class Candidates:
             held_out = self.choose()
         except UsageError:
             return  # not enough of them yet
-        self._last = _scatter(held_out.anchors, self._seed).max()
+        self._last = seeded_order(held_out.anchors, self._seed).max()
         anchors, positives = self._all(self._anchors), self._all(self._positives)
-        near = _scatter(anchors, self._seed) <= self._last
+        near = seeded_order(anchors, self._seed) <= self._last
         self._anchors, self._positives = [anchors[near]], [positives[near]]
         self._num_pairs = int(near.sum())
 
@@ -129,7 +129,7 @@ class Candidates:
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint64)
 
 
-def _scatter(hashes: Hashes, seed: int) -> Hashes:
+def seeded_order(hashes: Hashes, seed: int) -> Hashes:
     """A seeded permutation of the 64-bit numbers (the finaliser of SplitMix64), for an order without pattern."""
     state = hashes ^ np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -146,10 +146,20 @@ class HeldOutTask:
     """
 
     def __init__(self, held_out: HeldOut) -> None:
+        self._held_out = held_out
         self._queries_wanted = {int(anchor) for anchor in held_out.queries}
         self._queries: dict[int, str] = {}
         self._documents: dict[int, str] = {}
         self._judgements: set[tuple[int, int]] = set()
+
+    @property
+    def texts(self) -> Hashes:
+        """uint64, sorted: the hash of every text of the task; training must see none of them."""
+        return self._held_out.texts
+
+    def holds(self, hashes: Hashes) -> NDArray[np.bool_]:
+        """Which rows, uint64 ``[n, num_columns]``, are held out: bool ``[n]``."""
+        return np.isin(hashes[:, 0], self._held_out.anchors)
 
     def add(self, texts: Sequence[str], hashes: Sequence[int]) -> None:
         """Takes up a held-out pair: its texts and their hashes, anchor first."""

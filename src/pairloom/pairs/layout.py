@@ -7,6 +7,10 @@ from typing import Any
 
 PAIR_COLUMNS = ("anchor", "positive")
 TRIPLET_COLUMNS = ("anchor", "positive", "negative")
+CONTEXT_COLUMNS = ("anchor", "positive", "context")
+"""A reply, what it answers, and what was said before that. The third text belongs to the others: it is no negative."""
+
+_ALL_COLUMNS = (PAIR_COLUMNS, TRIPLET_COLUMNS, CONTEXT_COLUMNS)
 
 # Larger batches cost a writer memory, smaller ones make the metadata weigh: a billion rows have 61,000 batches.
 ROWS_PER_BATCH = 16384
@@ -19,7 +23,7 @@ class Layout:
     """How rows are spread over files and record batches.
 
     Args:
-        columns: `PAIR_COLUMNS` or `TRIPLET_COLUMNS`.
+        columns: `PAIR_COLUMNS`, `TRIPLET_COLUMNS` or `CONTEXT_COLUMNS`.
         rows_per_batch: Rows of every record batch but the last.
         rows_per_file: Rows of every file but the last; a multiple of ``rows_per_batch``.
     """
@@ -29,8 +33,10 @@ class Layout:
     rows_per_file: int = ROWS_PER_FILE
 
     def __post_init__(self) -> None:
-        if self.columns not in (PAIR_COLUMNS, TRIPLET_COLUMNS):
-            raise ValueError(f"columns must be {PAIR_COLUMNS} or {TRIPLET_COLUMNS}, not {self.columns}")
+        if self.columns not in _ALL_COLUMNS:
+            raise ValueError(
+                f"columns must be {', '.join(map(str, _ALL_COLUMNS[:-1]))} or {_ALL_COLUMNS[-1]}, not {self.columns}"
+            )
         if self.rows_per_batch < 1 or self.rows_per_file < 1 or self.rows_per_file % self.rows_per_batch:
             raise ValueError("rows_per_file must be a multiple of rows_per_batch, and both at least 1")
 

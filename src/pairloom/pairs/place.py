@@ -19,7 +19,7 @@ VERSION = 1
 _NOTHING: Positions = np.empty(0, dtype=np.int64)
 _MAX_COUNT = 2**62
 _MAX_NAMED = 3
-_CURSOR_KEYS = frozenset({"name", "position", "waiting", "left_out", "run_out"})
+_CURSOR_KEYS = frozenset({"name", "position", "waiting", "left_out", "run_out", "before_group"})
 
 
 @dataclass(frozen=True)
@@ -56,28 +56,58 @@ class Identity:
     settings: Mapping[str, Any]
     datasets: Mapping[str, Mapping[str, Any]]
 
+    @property
+    def steps_per_group(self) -> int:
+        """Steps in which no text comes twice."""
+        return int(self.settings.get("steps_per_group", 1))
+
 
 class Place:
     """A place in a stream of batches: after so many steps, with a cursor for each dataset.
+
+    Within a group of steps it also knows where the group began, because the texts of its batches must not come again:
+    drawing from there on finds them.
 
     Args:
         identity: Of the mixture.
         step: How many steps have been made.
         cursors: One for each dataset, in the mixture's order.
+        group_start: The step from which on the present group's texts are remembered; by default nothing is.
+        before_group: The cursors that its datasets had then, by their number in the mixture.
     """
 
-    def __init__(self, identity: Identity, step: int, cursors: Sequence[Cursor]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        step: int,
+        cursors: Sequence[Cursor],
+        *,
+        group_start: int | None = None,
+        before_group: Mapping[int, Cursor] | None = None,
+    ) -> None:
         self.identity, self.step, self.cursors = identity, step, list(cursors)
+        self.group_start = step if group_start is None else group_start
+        self.before_group = dict(before_group or {})
 
     def copy(self) -> Place:
         """The same place, to go on from by itself."""
-        return Place(self.identity, self.step, self.cursors)
+        return Place(
+            self.identity, self.step, self.cursors, group_start=self.group_start, before_group=self.before_group
+        )
 
     def advance(self, step: int, cursors: Mapping[int, Cursor]) -> None:
         """Goes on to after a step; only the cursors of its datasets are touched."""
         self.step = step + 1
         for number, cursor in cursors.items():
+            self.before_group.setdefault(number, self.cursors[number])
             self.cursors[number] = cursor
+        if self.step % self.identity.steps_per_group == 0:
+            self.group_start, self.before_group = self.step, {}
+
+    def start_of_group(self) -> Place:
+        """Where the present group began, as far as it is remembered."""
+        cursors = [self.before_group.get(number, cursor) for number, cursor in enumerate(self.cursors)]
+        return Place(self.identity, self.group_start, cursors)
 
     @property
     def num_left_out(self) -> int:
@@ -90,7 +120,11 @@ class Place:
             {"name": name, **facts, **_cursor_state(cursor)}
             for (name, facts), cursor in zip(self.identity.datasets.items(), self.cursors, strict=True)
         ]
-        return {"version": VERSION, "step": self.step, "settings": dict(self.identity.settings), "datasets": datasets}
+        for number, cursor in self.before_group.items():
+            datasets[number]["before_group"] = _cursor_state(cursor)
+        group = {} if self.group_start == self.step else {"group_start": self.group_start}
+        settings = dict(self.identity.settings)
+        return {"version": VERSION, "step": self.step, **group, "settings": settings, "datasets": datasets}
 
 
 def restored(state: Any, identity: Identity, *, allow_changes: bool) -> Place:
@@ -118,6 +152,9 @@ def restored(state: Any, identity: Identity, *, allow_changes: bool) -> Place:
         if len(datasets) < len(state["datasets"]):
             raise ValueError("a dataset comes twice")
         cursors = {name: _cursor(dataset) for name, dataset in datasets.items()}
+        group_start, before = _count(state.get("group_start", step)), _before_group(datasets, cursors)
+        if not 0 <= step - group_start < max(1, int(settings.get("steps_per_group", 1))):
+            raise ValueError(f"a group began at step {group_start}")
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ArtifactError(
             f"the state of the mixture is damaged ({type(error).__name__}: {error}); take an earlier one"
@@ -137,7 +174,15 @@ def restored(state: Any, identity: Identity, *, allow_changes: bool) -> Place:
         )
         # Whether a dataset has run out is found out anew: its limit may have been raised.
         cursors = {name: replace(cursor, run_out=False) for name, cursor in cursors.items()}
-    return Place(identity, step, [cursors.get(name, Cursor()) for name in identity.datasets])
+        # Another mixture would not find the texts of the group again.
+        group_start, before = step, {}
+    return Place(
+        identity,
+        step,
+        [cursors.get(name, Cursor()) for name in identity.datasets],
+        group_start=group_start,
+        before_group={number: before[name] for number, name in enumerate(identity.datasets) if name in before},
+    )
 
 
 def _cursor_state(cursor: Cursor) -> dict[str, Any]:
@@ -158,6 +203,18 @@ def _cursor(dataset: Mapping[str, Any]) -> Cursor:
         raise ValueError(f"rows of {dataset['name']} wait that have not been drawn")
     waiting = np.cumsum(np.array(steps, dtype=np.int64))
     return Cursor(position, waiting, _count(dataset.get("left_out", 0)), bool(dataset.get("run_out")))
+
+
+def _before_group(datasets: Mapping[str, Mapping[str, Any]], cursors: Mapping[str, Cursor]) -> dict[str, Cursor]:
+    """The cursors at the beginning of the group, by name, of the datasets that have been read since."""
+    before = {
+        name: _cursor({"name": name, **dataset["before_group"]})
+        for name, dataset in datasets.items()
+        if "before_group" in dataset
+    }
+    if wrong := [name for name, cursor in before.items() if cursor.position > cursors[name].position]:
+        raise ValueError(f"{wrong[0]} had been read further before its group than after it")
+    return before
 
 
 def _count(value: Any) -> int:

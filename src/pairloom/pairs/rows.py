@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairloom.errors import ArtifactError, MissingExtraError
-from pairloom.pairs.layout import Layout
+from pairloom.pairs.layout import CONTEXT_COLUMNS, Layout
 from pairloom.records import Pair
 
 try:
@@ -45,7 +45,7 @@ class Rows:
     """Some rows of a shards folder, column by column.
 
     Args:
-        columns: The texts: anchors, positives and, in triplets, negatives.
+        columns: The texts: anchors, positives and, in triplets, negatives, or in conversations past contexts.
         hashes: uint64 ``[num_rows, num_columns]``: the `text_hash` of each text.
     """
 
@@ -82,7 +82,7 @@ class RowFiles:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """``("anchor", "positive")``, in triplets also ``"negative"``."""
+        """``("anchor", "positive")``, in triplets also ``"negative"``, in conversations ``"context"``."""
         return self.layout.columns
 
     def take(self, rows: RowNumbers) -> Rows:
@@ -156,8 +156,11 @@ class RowFiles:
 
     def __iter__(self) -> Iterator[Pair]:
         for batch in self.batches():
-            for anchor, positive, *negatives in zip(*batch.columns, strict=True):
-                yield Pair(anchor, positive, tuple(negatives))
+            for anchor, positive, *others in zip(*batch.columns, strict=True):
+                if self.columns == CONTEXT_COLUMNS:
+                    yield Pair(anchor, positive, context=others[0])
+                else:
+                    yield Pair(anchor, positive, tuple(others))
 
     def _by_file(self, rows: RowNumbers) -> Iterator[tuple[_MappedFile, RowNumbers, RowNumbers]]:
         """For each file that some rows lie in: the file, their places in ``rows``, and their numbers in the file."""

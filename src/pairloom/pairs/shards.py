@@ -4,7 +4,8 @@ A shards folder holds ``part-00000.arrow``, … in the Arrow IPC file format, wh
 ``polars.read_ipc`` and ``datasets.load_dataset("arrow", data_files=…)`` read as they are. Every file but the last has the same number of rows, and so has every record batch, so
 the place of a row is two divisions away. The texts are not compressed: a row is read without its neighbours.
 
-Columns: ``anchor`` and ``positive``, in triplets also ``negative``; and for each its `text_hash` as ``…_hash``.
+Columns: ``anchor`` and ``positive``, in triplets also ``negative``, in conversations ``context``; and for each its
+`text_hash` as ``…_hash``.
 
 References: https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format
 """
@@ -19,7 +20,7 @@ from typing import Any
 
 from pairloom.artifacts import new_artifact, read_manifest
 from pairloom.errors import ArtifactError, MissingExtraError
-from pairloom.pairs.layout import PAIR_COLUMNS, TRIPLET_COLUMNS, Layout
+from pairloom.pairs.layout import CONTEXT_COLUMNS, PAIR_COLUMNS, TRIPLET_COLUMNS, Layout
 from pairloom.pairs.rows import RowFiles, Rows
 
 try:
@@ -27,7 +28,17 @@ try:
 except ImportError:
     raise MissingExtraError("reading and writing shards", "pyarrow", "data") from None
 
-__all__ = ["PAIR_COLUMNS", "TRIPLET_COLUMNS", "Layout", "RowFiles", "Rows", "ShardWriter", "Shards", "new_shards"]
+__all__ = [
+    "CONTEXT_COLUMNS",
+    "PAIR_COLUMNS",
+    "TRIPLET_COLUMNS",
+    "Layout",
+    "RowFiles",
+    "Rows",
+    "ShardWriter",
+    "Shards",
+    "new_shards",
+]
 
 KIND = "shards"
 

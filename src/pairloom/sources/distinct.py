@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pairloom.artifacts import Draft
 from pairloom.pairs.holdout import Candidates, Hashes, HeldOut, HeldOutTask, touches
+from pairloom.pairs.selection import HeldOutSelection
 from pairloom.pairs.shards import ShardWriter
 from pairloom.sources.pieces import Advance
 from pairloom.sources.spill import Spill, scatter
@@ -133,25 +133,23 @@ def write_all(
     dropped: Counter[str],
     advance: Advance,
     *,
-    held_out: HeldOut | None = None,
-    task: Draft | None = None,
-) -> dict[str, Any] | None:
-    """Writes the pairs that are held out to the task, and those that have no text of it to the shards.
+    task: HeldOutTask | HeldOutSelection | None = None,
+) -> int:
+    """Gives the pairs that are held out to the task, and writes those that have no text of it to the shards.
 
     Returns:
-        The counts of the task, if there is one.
+        How many pairs are held out.
     """
-    content = None if held_out is None else HeldOutTask(held_out)
     texts = DistinctTexts(len(shards.layout.columns))
     num_held_out = 0
     for table, hashes in distinct.tables(dropped):
         advance(table.num_rows)
-        if held_out is not None and content is not None:
-            held = np.isin(hashes[:, 0], held_out.anchors)
+        if task is not None:
+            held = task.holds(hashes)
             for row in zip(*table.filter(pa.array(held)).to_pydict().values(), strict=True):
-                content.add(row[: len(row) // 2], row[len(row) // 2 :])
+                task.add(row[: len(row) // 2], row[len(row) // 2 :])
             num_held_out += int(held.sum())
-            leaking = ~held & touches(hashes, held_out.texts)
+            leaking = ~held & touches(hashes, task.texts)
             dropped["a text of it occurs in the held-out task"] += int(leaking.sum())
             free = ~held & ~leaking
             table, hashes = table.filter(pa.array(free)), hashes[free]
@@ -159,9 +157,7 @@ def write_all(
             texts.add(hashes)
             shards.write_table(table.rename_columns(shards.layout.schema.names).cast(shards.layout.schema))
     shards.facts["num_distinct"] = dict(zip(shards.layout.columns, texts.counts(), strict=True))
-    if content is None or task is None:
-        return None
-    return {"num_pairs": num_held_out, **content.write(task.path)}
+    return num_held_out
 
 
 def choose(distinct: Distinct, num_queries: int, num_documents: int, seed: int) -> HeldOut:

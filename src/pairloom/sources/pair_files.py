@@ -6,7 +6,9 @@ JSON on a line                         gives
 ``["a", "p"]``, ``["a", "p", "n"]``    a pair, a triplet
 ``{"texts": […]}``                     the same
 ``{"context": …, "response": …}``      the pair (response, context): Reddit's published models took the reply as the
-                                       anchor, and that is how their files are read; further contexts stay unread
+                                       anchor, and that is how their files are read. The further ones, ``context/0``
+                                       and so on, are read by the view contexts only, and joined as they stand
+                                       there: the latest first
 ``{"set": […]}``                       texts that all belong together: each is paired with the next
 ``{"query": …, "pos": […], "neg": …}`` as a pair, the query with each positive; as a triplet, positives and negatives in
                                        step, the shorter list from its start again, until each has been used
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, cycle, islice, pairwise
+from itertools import chain, count, cycle, islice, pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ from pairloom.sources.formats import (
 from pairloom.sources.source import Intake, Source, View
 
 _PARQUET_ROWS = 1024
+_DELETED = {"[deleted]", "[removed]"}  # on Reddit; the comments around them are whole
 _HINT = "name the columns with --set pair-files.anchor=…"
 
 
@@ -56,6 +59,24 @@ def read_triplets(record: Any, file: InputFile, settings: PairFilesSection, inta
     """The same, and one that does not belong to them."""
     for anchor, positive, negative in _texts(record, (settings.anchor, settings.positive, settings.negative)):
         yield Pair(anchor, positive, (negative,))
+
+
+def read_contexts(record: Any, file: InputFile, settings: PairFilesSection, intake: Intake) -> Iterator[Pair]:
+    """A response ↔ its context, and the contexts before that, the latest first; without those it is left out."""
+    if not (isinstance(record, dict) and "context" in record and "response" in record):
+        raise RecordError("has no context and response; the view contexts reads nothing else")
+    response, context = _checked([record["response"], record["context"]])
+    said = []
+    for key in takewhile(record.__contains__, (f"context/{number}" for number in count())):
+        text = record[key]
+        if not isinstance(text, str):
+            raise RecordError(f"{key} is {kind_of(text)}, not a text")
+        if clean_text(text) and text not in _DELETED:
+            said.append(text)
+    if said:
+        yield Pair(response, context, context="\n".join(said))
+    else:
+        intake.drop("response without past contexts")
 
 
 def find(inputs: Sequence[str], view: str, settings: PairFilesSection) -> list[InputFile]:
@@ -161,5 +182,12 @@ SOURCE = Source(
     views=(
         View("pairs", "two texts that belong together", read_pairs),
         View("triplets", "the same, and one that does not", read_triplets, num_negatives=1),
+        View(
+            "contexts",
+            "a response ↔ its context, and the contexts before it",
+            read_contexts,
+            has_context=True,
+            anchor_answers=True,
+        ),
     ),
 )

@@ -14,17 +14,18 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pairloom.artifacts import new_artifact, resolved
+from pairloom.artifacts import Draft, new_artifact, new_file, resolved
 from pairloom.errors import InputError, UsageError
 from pairloom.pairs.clean import clean_text, text_hash
-from pairloom.pairs.holdout import Hashes
-from pairloom.pairs.shards import PAIR_COLUMNS, TRIPLET_COLUMNS, Layout, new_shards
+from pairloom.pairs.holdout import Hashes, HeldOutTask
+from pairloom.pairs.selection import SET_SIZE, HeldOutSelection, choose_held_out_pairs, is_selection_file
+from pairloom.pairs.shards import Layout, new_shards
 from pairloom.progress import meter
 from pairloom.recipe import SourceSection, SourcesSection
 from pairloom.sources import SOURCES
@@ -71,9 +72,10 @@ def prepare(
         view: One of the source's views; None for its first.
         out: Where the shards shall stand.
         settings: The filters of all sources.
-        holdout: Anchors to hold out as queries.
+        holdout: Anchors to hold out as queries; for candidate sets, pairs, and a multiple of 100.
         holdout_documents: Documents that the task shall have at least; by default as many as ``holdout`` brings.
-        holdout_out: Where the task shall stand.
+        holdout_out: Where the task shall stand: a folder in BEIR layout, or, if its name ends in ``.jsonl`` or
+            ``.jsonl.gz``, a file of candidate sets of 100.
         seed: Of the choice of what is held out.
         exclude: Texts that no pair may have, by the name of the task that they come from.
         num_processes: How many share the reading; None for one a core where there is enough to read. More than one need
@@ -101,11 +103,11 @@ def prepare(
             raise InputError(
                 "is no regular file; give a file" if file.path.exists() else "no such file or folder", file.path
             )
-    layout = Layout(TRIPLET_COLUMNS if chosen_view.num_negatives else PAIR_COLUMNS)
+    layout = Layout(chosen_view.columns)
     excluded = {name: _hashes(texts) for name, texts in (exclude or {}).items()}
     with ExitStack() as stack:
         # The task is entered first and so finished last: when its turn comes, the shards are done.
-        task = stack.enter_context(new_artifact(holdout_out, "task")) if holdout_out else None
+        draft = stack.enter_context(_new_task(holdout_out)) if holdout_out else None
         shards = stack.enter_context(new_shards(out, layout))
         origins = stack.enter_context(Origins(files))
         reading = _Reading(chosen, chosen_view, section, files, shards.folder, layout)
@@ -113,9 +115,16 @@ def prepare(
         distinct = Distinct(
             Spill(pairs, pair_kind(reading.num_texts), reading.num_buckets), reading.num_texts, excluded
         )
-        held_out = choose(distinct, holdout, holdout_documents, seed) if task and pairs else None
+        task: HeldOutTask | HeldOutSelection | None = None
+        if pairs and holdout_out is not None and is_selection_file(holdout_out):
+            chosen_pairs = choose_held_out_pairs(
+                distinct.hashes, num_pairs=holdout, num_in_all=reading.num_pairs, seed=seed
+            )
+            task = HeldOutSelection(chosen_pairs, anchor_answers=chosen_view.anchor_answers)
+        elif pairs and holdout_out is not None:
+            task = HeldOutTask(choose(distinct, holdout, holdout_documents, seed))
         with meter("Writing", total=reading.num_pairs, unit="pairs", show=show_progress) as bar:
-            counts = write_all(distinct, shards, reading.dropped, bar.advance, held_out=held_out, task=task)
+            num_held_out = write_all(distinct, shards, reading.dropped, bar.advance, task=task)
         shutil.rmtree(reading.folder)
         if shards.num_rows == 0:
             raise InputError(_nothing_left(reading.dropped, reading.broken))
@@ -125,12 +134,13 @@ def prepare(
             "dropped": {reason: count for reason, count in reading.dropped.most_common() if count},
             "broken": reading.broken,
             "excluded": {name: len(texts) for name, texts in excluded.items()},
-            "holdout": None if counts is None else {"seed": seed, **counts},
+            "holdout": None,
             "origins": origins.result(),
         }
+        if task is not None and draft is not None:
+            facts["holdout"] = {"seed": seed, "num_pairs": num_held_out, **task.write(draft.path)}
+            draft.facts |= facts
         shards.facts |= facts
-        if task is not None:
-            task.facts |= facts
     columns = list(layout.columns)
     paths = {"out": str(out), "holdout_out": str(holdout_out) if holdout_out else None}
     return {**facts, **shards.facts, "num_rows": shards.num_rows, "columns": columns, **paths}
@@ -256,6 +266,17 @@ def _check_holdout(queries: int, documents: int, holdout_out: Path | None, out: 
         raise UsageError("a hold-out needs both the number of queries and the place for the task")
     if 0 < documents < queries or (documents and not queries):
         raise UsageError(f"a hold-out of {queries:,} queries cannot have {documents:,} documents; ask for more")
+    if holdout_out is not None and is_selection_file(holdout_out):
+        if documents:
+            raise UsageError(
+                f"{holdout_out}: candidate sets have no documents beside the pairs; leave their number out"
+            )
+        if left_over := queries % SET_SIZE:
+            fewer = queries - left_over
+            instead = f"{fewer:,} or {fewer + SET_SIZE:,}" if fewer else f"{SET_SIZE:,}"
+            raise UsageError(
+                f"{holdout_out}: {queries:,} pairs make no whole number of candidate sets of {SET_SIZE:,}; ask for {instead}"
+            )
     if holdout_out is not None:
         task, shards = resolved(holdout_out), resolved(out)
         if task == shards or task in shards.parents or shards in task.parents:
@@ -263,6 +284,10 @@ def _check_holdout(queries: int, documents: int, holdout_out: Path | None, out: 
                 f"{out} and {holdout_out}: shards and task need a place each, and not one inside the other"
             )
     return documents or queries
+
+
+def _new_task(path: Path) -> AbstractContextManager[Draft]:
+    return new_file(path) if is_selection_file(path) else new_artifact(path, "task")
 
 
 def _facts(source: Source, view: View, section: SourceSection) -> dict[str, Any]:

@@ -8,6 +8,11 @@ JSON file that holds one list of such objects is read as well. ``parent_id`` is 
 
 A response is a comment with the comment that it answers, which is its context. A pair is dropped if one of the two is
 deleted or removed, or has fewer than 9 or more than 127 characters. Further contexts, up the thread, are cut instead.
+Of the two views with further contexts, multi-context puts them all into one text, in the order in which they were
+written; contexts keeps the past ones apart, the latest first, for training that scores them by themselves and together
+with the context (as ConveRT does; where a text is cut to a number of tokens, the earliest go first). A response to the
+first comment of a thread has no past context. It is left out of the view contexts: the empty text says nothing of the
+response, and it could stand in a batch only once.
 Threads fall to training and test by the MD5 of their id, so both parts are the same as the original's. What differs
 from it: lengths are those of the clean text, with its entities replaced; earlier contexts that are deleted are left out
 of the text; and what answers the post is not mistaken for the answer to a comment with the same id.
@@ -16,7 +21,9 @@ The card of the published model counts 726,484,430 pairs of response and context
 their authors.
 
 References: Henderson et al. 2019, A Repository of Conversational Datasets, https://arxiv.org/abs/1904.06472;
-https://github.com/PolyAI-LDN/conversational-datasets/tree/master/reddit
+https://github.com/PolyAI-LDN/conversational-datasets/tree/master/reddit;
+Henderson et al. 2020, ConveRT: Efficient and Accurate Conversational Representations from Transformers,
+https://arxiv.org/abs/1911.03688 (past contexts)
 """
 
 from __future__ import annotations
@@ -88,6 +95,17 @@ def join_multi_context(group: list[Keyed], settings: RedditSection, intake: Inta
     for response, contexts in _exchanges(group, intake):
         texts = [comment.text for comment in islice(contexts, settings.max_contexts) if comment.text]
         yield Pair(response.text, "\n".join(reversed(texts)))
+
+
+def join_contexts(group: list[Keyed], settings: RedditSection, intake: Intake) -> Iterator[Pair]:
+    """A response ↔ the comment that it answers, and the comments before that, the latest first."""
+    for response, contexts in _exchanges(group, intake):
+        context, *past = islice(contexts, settings.max_contexts)
+        texts = [comment.text for comment in past if comment.text]
+        if texts:
+            yield Pair(response.text, context.text, context="\n".join(texts))
+        else:
+            intake.drop("reply without past contexts")
 
 
 def is_train(thread: str, share: float) -> bool:
@@ -194,6 +212,7 @@ SOURCE = Source(
             "a response ↔ the comment that it answers",
             read_comments,
             (join_single_context,),
+            anchor_answers=True,
             num_published=726_484_430,
         ),
         View(
@@ -201,6 +220,15 @@ SOURCE = Source(
             "a response ↔ the comments that led to it, the oldest first",
             read_comments,
             (join_multi_context,),
+            anchor_answers=True,
+        ),
+        View(
+            "contexts",
+            "a response ↔ the comment that it answers, and those before it, the latest first",
+            read_comments,
+            (join_contexts,),
+            has_context=True,
+            anchor_answers=True,
         ),
     ),
 )

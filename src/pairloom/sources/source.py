@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pairloom.errors import UsageError
+from pairloom.pairs.layout import CONTEXT_COLUMNS, PAIR_COLUMNS, TRIPLET_COLUMNS
 from pairloom.records import Pair
 from pairloom.sources.formats import InputFile
 
@@ -63,6 +64,9 @@ class View:
         read: What is made of each record.
         joins: Where a pair's texts stand in different records: what is made of those that share a key, join by join.
         num_negatives: Hard negatives of each pair: 0 for pairs, 1 for triplets.
+        has_context: Whether each pair has a past context; then it has no negatives.
+        anchor_answers: Whether the anchor is what answers and the positive what is answered, as in Reddit's pairs of
+            response and context. A task that asks for the answer takes them the other way round.
         num_published: Pairs that the published models' cards count, where they do.
     """
 
@@ -71,7 +75,16 @@ class View:
     read: Read
     joins: tuple[Join, ...] = ()
     num_negatives: int = 0
+    has_context: bool = False
+    anchor_answers: bool = False
     num_published: int | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of its shards."""
+        if self.has_context:
+            return CONTEXT_COLUMNS
+        return TRIPLET_COLUMNS if self.num_negatives else PAIR_COLUMNS
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Job:
         files: Those that are read.
         folder: Where rows are put aside.
         num_buckets: Into how many buckets.
-        num_texts: Of a pair: 2, or 3 with a negative.
+        num_texts: Of a pair: 2, or 3 with a negative or a past context.
         stage: 0 for reading; n for the view's n-th join.
         index: For a join, what it joins.
     """
@@ -190,7 +190,7 @@ class Worker:
             part = _encode(item)
             self._parts.write((item.key, part), len(part))
             return
-        texts = [clean_text(item.anchor), clean_text(item.positive), *map(clean_text, item.negatives)]
+        texts = [clean_text(text) for text in item.texts]
         reason = _wrong_length(texts, self._job.section)
         if reason is None:
             hashes = [text_hash(text) for text in texts]

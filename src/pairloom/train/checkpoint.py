@@ -16,9 +16,10 @@ import torch
 
 from pairloom.artifacts import new_artifact, verify
 from pairloom.errors import ArtifactError, TrainingError
-from pairloom.models.model import Model
+from pairloom.models.dual import AnyModel
 from pairloom.models.weights import write_tensors
 from pairloom.models.write import write_model
+from pairloom.recipe import Recipe
 
 logger = logging.getLogger("pairloom")
 
@@ -62,7 +63,7 @@ def save_checkpoint(
     *,
     step: int,
     num_skipped: int,
-    model: Model,
+    model: AnyModel,
     tensors: Mapping[str, torch.Tensor],
     mixture: dict[str, Any],
     origin: dict[str, Any],
@@ -158,13 +159,15 @@ def _refuse_other_run(path: Path, before: dict[str, Any], origin: dict[str, Any]
             f"{path}: was made with other shards than the recipe names now; start anew with another --out, or go on "
             "with --allow-changes"
         )
-    if before["base"] != origin["base"]:
-        raise TrainingError(
-            f"{path}: was made from another base than {recipe['model']['base']} is now; start anew with another --out"
-        )
+    same_kind = before["recipe"]["model"].get("encoders") == recipe["model"].get("encoders")
+    if before["base"] != origin["base"] and same_kind:  # else it is another setting that makes it another base
+        bases = " and ".join(recipe["model"][key] for key in ("base", "document_base") if recipe["model"].get(key))
+        raise TrainingError(f"{path}: was made from another base than {bases} is now; start anew with another --out")
     for section in ("model", "data", "loss", "train"):
+        settings = getattr(Recipe.model_fields[section].annotation, "model_fields", {})
         for key, value in recipe[section].items():
-            earlier = before["recipe"][section].get(key)
+            # A run of an earlier version lacks settings that came later: it was made as their defaults say.
+            earlier = before["recipe"][section].get(key, settings[key].default if key in settings else None)
             of_the_mixture = section == "data" or f"{section}.{key}" in _MIXTURE_SETTINGS
             if earlier == value or f"{section}.{key}" in _FREE_SETTINGS or (of_the_mixture and allow_changes):
                 continue

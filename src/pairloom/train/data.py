@@ -34,6 +34,8 @@ def start_mixture(recipe: Recipe, *, rank: int = 0, world_size: int = 1) -> Mixt
         batch_size=recipe.train.batch_size,
         seed=recipe.train.seed,
         datasets_per_batch=section.datasets_per_batch,
+        steps_per_group=section.steps_per_group,
+        datasets_per_group=section.datasets_per_group,
         block_shuffle=blocks,
         rank=rank,
         world_size=world_size,

@@ -1,10 +1,10 @@
-"""The part of a run that learns: a network and its optimizer, one step at a time."""
+"""The part of a run that learns: one network or two, one step at a time."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,19 +13,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pairloom.errors import RecipeError, TrainingError
+from pairloom.errors import TrainingError
+from pairloom.models.dual import AnyModel, DualModel
 from pairloom.models.model import Model
+from pairloom.models.tokenizer import Tokens
 from pairloom.network.encoder import EncoderNetwork
 from pairloom.pairs.counter_random import random_numbers, stream_key
-from pairloom.recipe import Recipe, Similarity
-from pairloom.train.average import MovingAverage
-from pairloom.train.flops import TRAINING_FORWARDS, model_flops
+from pairloom.recipe import LossSection, Recipe, Similarity
 from pairloom.train.gradient_cache import GradientCache, enough_memory
 from pairloom.train.losses import BatchLoss
 from pairloom.train.memory import graph_memory
 from pairloom.train.objective import batch_loss, check_dimensions
 from pairloom.train.schedule import rate_share
 from pairloom.train.step import BatchTokens
+from pairloom.train.tower import Tower
 from pairloom.train.world import World
 
 # Of a scale of 100, as in CLIP (Radford et al. 2021, section 2.5): a larger one makes training unstable. Rounded down,
@@ -49,7 +50,7 @@ class StepResult:
         correct: Whether each anchor's positive scores highest among its candidates, bool [N].
         scale: That multiplied the similarities.
         learning_rate: Used in this step.
-        gradient_norm: Before clipping.
+        gradient_norm: Before clipping; of two encoders, which are clipped by themselves, the root of the sum of the squares.
         num_pairs: Of the batch, N.
         num_tokens: Of its texts.
         num_padding: Places of attention's rectangles that hold no token.
@@ -70,8 +71,20 @@ class StepResult:
     num_flops: float
 
 
+@dataclass(frozen=True)
+class _Side:
+    """The rows of a batch that go through a tower, on their way there and back."""
+
+    tower: Tower
+    rows: slice
+    passes: GradientCache
+
+
 class Learner:
-    """A network in training.
+    """An encoder in training, or two: then anchors go through the first, positives and negatives through the other.
+
+    Two encoders share the loss, the learning rate of each step, and the memory for graphs; all else each has by itself
+    (`Tower`). A learnt scale takes its steps with the anchors' encoder.
 
     Args:
         model: What to begin with; it is copied.
@@ -85,46 +98,54 @@ class Learner:
     """
 
     def __init__(
-        self, model: Model, recipe: Recipe, *, similarity: Similarity, device: torch.device, world: World | None = None
+        self,
+        model: AnyModel,
+        recipe: Recipe,
+        *,
+        similarity: Similarity,
+        device: torch.device,
+        world: World | None = None,
     ) -> None:
         section = recipe.train
         self._recipe, self._similarity, self._device = recipe, similarity, device
         self._world = world or World(0, 1, device, timeout_s=section.peer_timeout_s)
-        self._architecture, self._heads = model.architecture, model.heads
-        self.network = EncoderNetwork(model).to(device)
-        self.network.backbone.checkpoint_layers = section.checkpoint_layers
-        _freeze(self.network, layers=section.freeze_layers, embeddings=section.freeze_embeddings)
-        trained = [weight for weight in self.network.parameters() if weight.requires_grad]
-        if not trained:
-            raise RecipeError(
-                f"train.freeze_layers = {section.freeze_layers} and train.freeze_embeddings leave nothing to train; "
-                "freeze fewer layers"
+        self._log_scale = _learnt_scale(recipe.loss, device)
+        if isinstance(model, DualModel):
+            self.towers: tuple[Tower, ...] = (
+                Tower(model.query, section, device=device, name="query", besides=self._log_scale),
+                Tower(model.document, section, device=device, name="document"),
             )
-        matrices = [weight for weight in trained if weight.ndim > 1]
-        vectors = [weight for weight in trained if weight.ndim <= 1]  # biases and layer norms
-        self._log_scale: nn.Parameter | None = None
-        if recipe.loss.learn_scale:
-            logarithm = min(math.log(recipe.loss.scale), _MAX_LOG_SCALE)
-            self._log_scale = nn.Parameter(torch.tensor(logarithm, device=device))
-            vectors.append(self._log_scale)
-        self._trained = matrices + vectors
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": section.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-            lr=section.learning_rate,
-            betas=section.betas,
-            eps=section.epsilon,
-            fused=device.type in ("cpu", "cuda"),
-        )
-        self.average = None if section.average_decay is None else MovingAverage(self.network, section.average_decay)
+            """Of the anchors and of the candidates, or the one of both."""
+        else:
+            self.towers = (Tower(model, section, device=device, besides=self._log_scale),)
         self._dropout_key = stream_key(section.seed, "dropout")
         self._memory: int | None = None
         self._dimensions = model.dimensions
         check_dimensions(recipe.loss, model.dimensions)
 
     @property
+    def network(self) -> EncoderNetwork:
+        """That of the anchors, or the one of both sides."""
+        return self.towers[0].network
+
+    @property
     def result(self) -> EncoderNetwork:
-        """What the finished model would be now: the average, if there is one."""
-        return self.network if self.average is None else self.average.network
+        """What `network` would be in the finished model: the average, if there is one."""
+        return self.towers[0].result
+
+    def updated(self, base: AnyModel, *, finished: bool = False) -> AnyModel:
+        """A copy of the model from which this learner was built, with the weights of now.
+
+        Args:
+            base: The model, or one that differs from it in its weights only.
+            finished: Whether to take the average, if there is one.
+        """
+        networks = [tower.result if finished else tower.network for tower in self.towers]
+        if isinstance(base, Model):
+            (network,) = networks
+            return network.updated(base)
+        query, document = networks
+        return DualModel(base.name, query.updated(base.query), document.updated(base.document))
 
     def step(self, tokens: BatchTokens, number: int) -> StepResult:
         """Learns from a batch.
@@ -137,20 +158,9 @@ class Learner:
             NotFiniteError: The loss or the gradient is not finite; the weights are as they were.
             TrainingError: There is not enough memory for a micro-batch.
         """
-        section = self._recipe.train
-        self.optimizer.zero_grad(set_to_none=True)
-        passes = GradientCache(
-            self.network,
-            tokens.tokens,
-            # A function of seed, step and place in the batch: so it is the same after a resumption, and on CPUs with any
-            # number of processes and in any micro-batch.
-            random_numbers(self._dropout_key, tokens.places.astype(np.uint64), lane=number),
-            device=self._device,
-            precision=section.precision,
-            micro_batch_tokens=section.micro_batch_tokens,
-            graph_memory_bytes=self._graph_memory(tokens),
-        )
-        own = passes.embed()
+        for tower in self.towers:
+            tower.optimizer.zero_grad(set_to_none=True)
+        sides, own = self._embed(tokens, number)
         with enough_memory(
             f"the loss of {tokens.num_pairs_in_all:,} pairs", "lower train.graph_memory_mib or train.batch_size"
         ):
@@ -160,14 +170,22 @@ class Learner:
             loss.loss.backward()  # type: ignore[no-untyped-call]
         assert vectors.grad is not None
         # Each rank follows the gradient of its own texts through the network; the whole is the sum.
-        passes.backward(vectors.grad[torch.from_numpy(tokens.places).to(self._device)])
-        self._world.sum_gradients(weight for weight in self._trained if weight is not self._log_scale)
-        norm = torch.nn.utils.clip_grad_norm_(self._trained, section.max_gradient_norm)
+        gradient = vectors.grad[torch.from_numpy(tokens.places).to(self._device)]
+        for side in sides:
+            side.passes.backward(gradient[side.rows])
+        self._world.sum_gradients(
+            weight for tower in self.towers for weight in tower.trained if weight is not self._log_scale
+        )
+        norm = self._clip()
         _check_finite("gradient", norm)
         scale = self.scale
         rate = self._update(number)
-        flops = TRAINING_FORWARDS * model_flops(self._architecture, tokens.tokens.lengths, self._heads)
-        counts = [tokens.tokens.lengths.sum(), passes.num_padding, passes.num_replayed_tokens, flops]
+        counts = [
+            tokens.tokens.lengths.sum(),
+            sum(side.passes.num_padding for side in sides),
+            sum(side.passes.num_replayed_tokens for side in sides),
+            sum(side.tower.num_flops(tokens.tokens.lengths[side.rows]) for side in sides),
+        ]
         num_tokens, num_padding, num_replayed_tokens, num_flops = self._added_up(counts)
         return StepResult(
             loss=loss.loss.item(),
@@ -190,24 +208,13 @@ class Learner:
 
     def check_weights(self) -> None:
         """Raises `NotFiniteError` if a weight is no longer finite: such a model is not worth keeping."""
-        for name, weight in self.network.named_parameters():
-            _check_finite(f"weight {name}", weight.detach().sum())
+        for tower in self.towers:
+            for name, weight in tower.named_parameters().items():
+                _check_finite(f"weight {name}", weight.detach().sum())
 
     def state(self) -> dict[str, Tensor]:
-        """What a continuation needs besides the network: a view of the optimizer's and the average's tensors."""
-        tensors: dict[str, Tensor] = {}
-        for number, weight in enumerate(self._trained):
-            state = self.optimizer.state[weight]
-            if not state:
-                moments = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
-                place = self._device if self._device.type == "cuda" else torch.device("cpu")
-                state.update(step=torch.zeros((), device=place), **moments)
-            tensors |= {f"{number}.{name}": state[name] for name in ("step", "exp_avg", "exp_avg_sq")}
-        if self._log_scale is not None:
-            tensors["log_scale"] = self._log_scale.detach()
-        if self.average is not None:
-            tensors |= {f"average.{name}": weight for name, weight in self.average.network.state_dict().items()}
-        return tensors
+        """What a continuation needs besides the networks: a view of the tensors of optimizers and averages."""
+        return {name: tensor for tower in self.towers for name, tensor in tower.state().items()}
 
     def load_state(self, tensors: dict[str, npt.NDArray[np.float32]]) -> None:
         """Takes over what `state` gave, as arrays."""
@@ -217,7 +224,34 @@ class Learner:
 
     def share_state(self) -> None:
         """Gives all ranks what rank 0 has."""
-        self._world.broadcast([*self.network.parameters(), *self.state().values()])
+        weights = [weight for tower in self.towers for weight in tower.network.parameters()]
+        self._world.broadcast([*weights, *self.state().values()])
+
+    def _embed(self, tokens: BatchTokens, number: int) -> tuple[list[_Side], Float[Tensor, "r D"]]:
+        """The vectors of this rank's texts, and what takes their gradient back."""
+        section = self._recipe.train
+        # A function of seed, step and place in the batch: so it is the same after a resumption, and on CPUs with any
+        # number of processes and in any micro-batch.
+        keys = random_numbers(self._dropout_key, tokens.places.astype(np.uint64), lane=number)
+        parts: Iterable[tuple[slice, Tokens]] = tokens.sides()
+        if len(self.towers) == 1:
+            parts = [(slice(None), tokens.tokens)]
+        memory = self._graph_memory(tokens)
+        sides, vectors = [], []
+        for tower, (rows, texts) in zip(self.towers, parts, strict=True):
+            passes = GradientCache(
+                tower.network,
+                texts,
+                keys[rows],
+                device=self._device,
+                precision=section.precision,
+                micro_batch_tokens=section.micro_batch_tokens,
+                graph_memory_bytes=memory,
+            )
+            sides.append(_Side(tower, rows, passes))
+            vectors.append(passes.embed())
+            memory = max(0, memory - passes.num_graph_bytes)  # the graphs of both live until the loss is there
+        return sides, torch.cat(vectors) if len(vectors) > 1 else vectors[0]
 
     def _graph_memory(self, tokens: BatchTokens) -> int:
         limit = self._recipe.train.graph_memory_mib
@@ -251,6 +285,7 @@ class Learner:
             section=self._recipe.loss,
             scale=None if self._log_scale is None else self._log_scale.exp(),
             text_keys=keys,
+            has_context=tokens.has_context,
         )
 
     def _update(self, number: int) -> float:
@@ -262,15 +297,17 @@ class Learner:
             steps=section.steps,
             decay_steps=section.decay_steps,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+        for tower in self.towers:
+            tower.update(number, rate)
         if self._log_scale is not None:
             with torch.no_grad():
                 self._log_scale.clamp_(max=_MAX_LOG_SCALE)
-        if self.average is not None:
-            self.average.update(self.network, number)
         return rate
+
+    def _clip(self) -> Float[Tensor, ""]:
+        """The norm of the whole gradient, each tower's part of which is clipped by its own."""
+        norms = [tower.clip() for tower in self.towers]
+        return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 
     def _added_up(self, counts: list[float]) -> list[float]:
         """Sums over the ranks."""
@@ -287,14 +324,11 @@ def _shares(num_pairs: int, world_size: int) -> Iterator[npt.NDArray[np.int64]]:
         yield np.arange(begin, end)
 
 
-def _freeze(network: EncoderNetwork, *, layers: int, embeddings: bool) -> None:
-    backbone = network.backbone
-    if layers > len(backbone.layers):
-        raise RecipeError(f"train.freeze_layers = {layers}: the base has only {len(backbone.layers)} layers")
-    if embeddings:
-        backbone.embeddings.requires_grad_(False)
-    for layer in backbone.layers[:layers]:
-        layer.requires_grad_(False)
+def _learnt_scale(section: LossSection, device: torch.device) -> nn.Parameter | None:
+    """The logarithm of the scale, if it is trained."""
+    if not section.learn_scale:
+        return None
+    return nn.Parameter(torch.tensor(min(math.log(section.scale), _MAX_LOG_SCALE), device=device))
 
 
 def _check_finite(what: str, value: Tensor) -> None:

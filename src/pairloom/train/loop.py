@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,14 +19,15 @@ import torch
 
 from pairloom import __version__
 from pairloom.artifacts import new_artifact, only_one, refuse_occupied, resolved
+from pairloom.encode.dual_encoder import AnyEncoder, DualEncoder
 from pairloom.encode.encoder import Encoder
 from pairloom.encode.torch_engine import TorchEngine
 from pairloom.errors import PairloomError, TrainingError
 from pairloom.evaluate.evaluation import Evaluation, evaluate
 from pairloom.evaluate.report import to_json
 from pairloom.evaluate.tasks import Task, read_task
+from pairloom.models.dual import AnyModel, DualModel, read_any
 from pairloom.models.model import Model
-from pairloom.models.read import read_model
 from pairloom.models.weights import read_tensors
 from pairloom.models.write import write_model
 from pairloom.pairs.batch import Batch
@@ -37,12 +38,14 @@ from pairloom.train.base import start_model
 from pairloom.train.card import write_card
 from pairloom.train.checkpoint import STATE_TENSORS, checkpoint_step, checkpoints, latest_checkpoint, save_checkpoint
 from pairloom.train.data import start_mixture
+from pairloom.train.facts import run_facts
 from pairloom.train.interrupt import StopRequest, stop_request
 from pairloom.train.journal import Journal
 from pairloom.train.learner import Learner, NotFiniteError
 from pairloom.train.neighbours import find_neighbours
 from pairloom.train.report import write_report
 from pairloom.train.step import BatchTokenizer, BatchTokens
+from pairloom.train.tower import Tower
 from pairloom.train.world import World, start_world
 
 logger = logging.getLogger("pairloom")
@@ -79,6 +82,7 @@ def train(
     allow_changes: bool = False,
     device: str | None = None,
     show_progress: bool = True,
+    command: Sequence[str] = (),
 ) -> TrainingResult:
     """Trains a model, alone or as one of the processes that `torchrun` started.
 
@@ -92,6 +96,7 @@ def train(
             then not that of an unbroken run, and a warning says what is given up.
         device: By default a GPU if there is one.
         show_progress: Whether to show progress on stderr.
+        command: The words that were typed, for the model's card.
 
     Returns:
         The manifest's facts, and the last evaluation of each task.
@@ -107,7 +112,7 @@ def train(
         if not world.is_first:
             logger.setLevel(logging.ERROR)  # what all would say, the first says
         _on_first(world, lambda: refuse_occupied(out))
-        run = _Run(recipe, resolved(out), world)
+        run = _Run(recipe, resolved(out), world, command)
         world.agree({"--resume": resume, "--allow-changes": allow_changes}, "options")
         stack.callback(run.close)
         _on_first(world, lambda: stack.enter_context(only_one(run.folder)))
@@ -132,8 +137,9 @@ def can_resume(out: Path) -> bool:
 class _Run:
     """A run's parts and its place; everything heavy is loaded after the cheap checks have passed."""
 
-    def __init__(self, recipe: Recipe, out: Path, world: World) -> None:
+    def __init__(self, recipe: Recipe, out: Path, world: World, command: Sequence[str]) -> None:
         self.recipe, self.out, self.folder, self.world = recipe, out, run_folder(out), world
+        self.command = command
         self.device = world.device
         self.mixture = start_mixture(recipe, rank=world.rank, world_size=world.size)
         self.place = self.mixture.place  # of the last checkpoint
@@ -167,7 +173,7 @@ class _Run:
             self.world,
             lambda: latest_checkpoint(self.folder / "checkpoints", origin=self.origin, allow_changes=allow_changes),
         )
-        self._build(self.base if found is None else read_model(found.path / "model"))
+        self._build(self.base if found is None else read_any(found.path / "model"))
         if found is not None:
             self.learner.load_state(read_tensors(found.path / STATE_TENSORS))
         self.learner.share_state()
@@ -177,7 +183,7 @@ class _Run:
         self.step, self.num_skipped = state["step"], state["skipped"]
         logger.info("resuming after step %d", self.step)
 
-    def _build(self, model: Model) -> None:
+    def _build(self, model: AnyModel) -> None:
         self.learner = Learner(
             model, self.recipe, similarity=self.base.similarity, device=self.device, world=self.world
         )
@@ -281,7 +287,7 @@ class _Run:
                 self.folder / "checkpoints",
                 step=self.step,
                 num_skipped=self.num_skipped,
-                model=self.learner.network.updated(self.base),
+                model=self.learner.updated(self.base),
                 tensors=self.learner.state(),
                 mixture=self.place.state(),
                 origin=self.origin,
@@ -315,13 +321,22 @@ class _Run:
 
         return (_on_first(self.world, measure) or []) if self.recipe.evaluate.tasks else []
 
-    def _encoder_of_base(self) -> Encoder:
-        return Encoder(self.base, device=str(self.device), precision=self.recipe.train.precision)
+    def _encoder_of_base(self) -> AnyEncoder:
+        device, precision = str(self.device), self.recipe.train.precision
+        if isinstance(self.base, DualModel):
+            return DualEncoder(self.base, device=device, precision=precision)
+        return Encoder(self.base, device=device, precision=precision)
 
-    def _encoder(self) -> Encoder:
-        precision = self.recipe.train.precision
-        engine = TorchEngine(self.learner.result, device=str(self.device), precision=precision)
-        return Encoder(self.base, engine=engine, precision=precision)
+    def _encoder(self) -> AnyEncoder:
+        def encoder(model: Model, tower: Tower) -> Encoder:
+            precision = self.recipe.train.precision
+            engine = TorchEngine(tower.result, device=str(self.device), precision=precision)
+            return Encoder(model, engine=engine, precision=precision)
+
+        if isinstance(self.base, Model):
+            return encoder(self.base, *self.learner.towers)
+        query, document = self.learner.towers
+        return DualEncoder(encoder(self.base.query, query), encoder(self.base.document, document))
 
     def _record_evaluation(self, result: Evaluation) -> None:
         assert self.journal is not None, "the first process evaluates, and keeps the journal"
@@ -334,7 +349,7 @@ class _Run:
     def _finish(self) -> dict[str, Any]:
         assert self.journal is not None, "the first process finishes, and keeps the journal"
         self._check_weights()
-        model = self.learner.result.updated(self.base)
+        model = self.learner.updated(self.base, finished=True)
         records = self.journal.metrics.records()
         facts: dict[str, Any] = {
             "fingerprint": model.fingerprint,
@@ -361,11 +376,24 @@ class _Run:
             "evaluations": [
                 {"step": record["step"], **record["evaluation"]} for record in records if "evaluation" in record
             ],
+            **run_facts(
+                self.recipe.model.base,
+                records,
+                device=self.device,
+                num_devices=self.world.size,
+                command=self.command,
+            ),
         }
+        if isinstance(model, DualModel):
+            described, document = model.query, model.document
+            facts["encoders"] = {"query": model.query.fingerprint, "document": model.document.fingerprint}
+        else:
+            described, document = model, None
         encoders = self._encoder_of_base(), self._encoder()
         neighbours = [found for task in self.tasks[:1] for found in find_neighbours(*encoders, task)]
         with new_artifact(self.out, "model") as draft:
-            write_model(model, draft.path, readme=write_card(self.out.name, model, facts, records))
+            readme = write_card(self.out.name, described, facts, records, self.recipe, document=document)
+            write_model(model, draft.path, readme=readme)
             write_report(
                 draft.path / "report.html", name=self.out.name, facts=facts, records=records, neighbours=neighbours
             )

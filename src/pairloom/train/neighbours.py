@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pairloom.encode.encoder import Encoder
+from pairloom.encode.dual_encoder import AnyEncoder
 from pairloom.encode.similarity import top_k
 from pairloom.evaluate.tasks import RetrievalTask, Task
 from pairloom.pairs.clean import text_hash
@@ -52,8 +52,8 @@ class Neighbours:
 
 
 def find_neighbours(
-    before: Encoder,
-    after: Encoder,
+    before: AnyEncoder,
+    after: AnyEncoder,
     task: Task,
     *,
     num_queries: int = NUM_QUERIES,
@@ -117,7 +117,7 @@ def _choose_documents(task: RetrievalTask, queries: list[Text], max_documents: i
 
 
 def _nearest(
-    encoder: Encoder, task: RetrievalTask, queries: list[Text], documents: list[Text], k: int
+    encoder: AnyEncoder, task: RetrievalTask, queries: list[Text], documents: list[Text], k: int
 ) -> list[tuple[Neighbour, ...]]:
     vectors = encoder.encode_document([document.text for document in documents])
     asked = encoder.encode_query([query.text for query in queries])
