@@ -104,6 +104,19 @@ def test_a_run_without_records_says_so(model: Model) -> None:
     assert "No task was given to the run, so nothing was measured." in card
 
 
+def test_the_card_tells_of_groups_past_contexts_and_two_encoders(model: Model) -> None:
+    plain = card_of(model)
+    for phrase in ("in groups of", "past contexts", "of each encoder"):
+        assert phrase not in plain
+    run = recipe(model={"base": "base", "encoders": "two"}, faithful=True, train={"steps": 4, "warmup_steps": 0})
+    told = facts(run)
+    told["data"][0]["columns"] = ["anchor", "positive", "context"]
+    card = write_card("tiny", model, told, [], run, document=model)
+    assert "Steps came in groups of 8, from 2 draws of a dataset, no text twice in a group." in card
+    assert "Replies with past contexts have the mean of three such losses" in card
+    assert "| Gradient norm | clipped to 1, of each encoder by itself |" in card
+
+
 def test_the_card_tells_the_options_of_the_run(recipe_for: MakeRecipe, tmp_path: Path) -> None:
     run = recipe_for(schedule="cosine", freeze_layers=1, average_decay=0.9)
     loss = run.loss.model_copy(update={"learn_scale": True, "query_query": True, "matryoshka_dimensions": (8, 32)})

@@ -80,7 +80,7 @@ close to each other. It was trained from {code(base)} on pairs of texts, with pa
 
 ### Objective
 
-{_objective(facts["recipe"]["loss"], model.similarity, records)}
+{_objective(facts, model.similarity, records)}
 
 ### Hyperparameters
 
@@ -167,11 +167,18 @@ def _draws(facts: dict[str, Any]) -> str:
     number = min(recipe["data"]["datasets_per_batch"], len(recipe["data"]["datasets"]))
     source = "one dataset" if number == 1 else f"up to {number} datasets"
     text = f"{facts['steps']:,} steps of {recipe['train']['batch_size']:,} pairs ({drawn:,} pairs drawn, each batch from {source}, "
-    return text + "no text\ntwice in a batch). Epochs say how often each row was drawn on average."
+    text += "no text\ntwice in a batch). Epochs say how often each row was drawn on average."
+    if (steps := recipe["data"].get("steps_per_group", 1)) > 1:
+        text += (
+            f" Steps came in groups of {steps:,}, from {recipe['data']['datasets_per_group']:,} draws of a dataset, no text twice in "
+            "a group."
+        )
+    return text
 
 
-def _objective(loss: dict[str, Any], similarity: str, records: list[dict[str, Any]]) -> str:
+def _objective(facts: dict[str, Any], similarity: str, records: list[dict[str, Any]]) -> str:
     """What was minimised, in words; keys that runs of earlier versions lack mean that the option was not there."""
+    loss = facts["recipe"]["loss"]
     text = (
         f"Each anchor must find its own positive among the positives of the whole batch, and among its hard negatives if there "
         f"are any: the cross-entropy over all these candidates of their {'dot products' if similarity == 'dot' else 'cosines'} "
@@ -191,11 +198,17 @@ def _objective(loss: dict[str, Any], similarity: str, records: list[dict[str, An
     if loss.get("matryoshka_dimensions"):
         dimensions = ", ".join(map(str, loss["matryoshka_dimensions"]))
         text += f" The mean is taken over the losses of the first {dimensions} components."
+    if any("context" in data.get("columns", ()) for data in facts["data"]):
+        text += (
+            " Replies with past contexts have the mean of three such losses: with what they answer, with what was said before, "
+            "and with the mean of both vectors."
+        )
     return text
 
 
 def _hyperparameters(facts: dict[str, Any]) -> str:
     train, data = facts["recipe"]["train"], facts["recipe"]["data"]
+    each = ", of each encoder by itself" if facts["recipe"]["model"].get("encoders") == "two" else ""
     rows = [
         ["Steps", f"{facts['steps']:,}"],
         ["Batch size", f"{train['batch_size']:,} pairs"],
@@ -203,7 +216,7 @@ def _hyperparameters(facts: dict[str, Any]) -> str:
         ["Weight decay", f"{train['weight_decay']:g}"],
         ["Learning rate", f"{train['learning_rate']:g} after {train['warmup_steps']:,} steps of linear warm-up"],
         ["Schedule", _schedule(train)],
-        ["Gradient norm", f"clipped to {train['max_gradient_norm']:g}"],
+        ["Gradient norm", f"clipped to {train['max_gradient_norm']:g}{each}"],
         ["Tokens", f"anchors cut to {data['anchor_max_tokens']}, positives to {data['positive_max_tokens']}"],
         ["Precision", f"{train['precision']}; weights and optimizer in float32"],
         ["Seed", f"{train['seed']}"],

@@ -360,6 +360,7 @@ class _Run:
                     "name": dataset.name,
                     "shards": str(section.shards),
                     "pairs": len(dataset),
+                    "columns": list(dataset.rows.columns),
                     "weight": dataset.weight,
                     "pairs_drawn": cursor.num_drawn,
                     "fingerprint": dataset.rows.fingerprint,
