@@ -348,6 +348,13 @@ def test_the_rate_is_measured(recipe_for: MakeRecipe, precision: str) -> None:
     assert f"measured in {plan.rate.spent_s:.0f} s on {plan.device}, {precision}" in text
 
 
+def test_two_encoders_are_measured_like_one_but_for_the_update(recipe_for: MakeRecipe) -> None:
+    plan = planned(changed(recipe_for(), model={"encoders": "two"}), measure=True)
+    assert plan.is_ready
+    assert plan.rate is not None
+    assert plan.rate.update_s > 0
+
+
 def test_graphs_that_do_not_fit_are_measured_as_computed_twice(recipe_for: MakeRecipe) -> None:
     plan = planned(recipe_for(graph_memory_mib=0), measure=True)
     assert plan.rate is not None
