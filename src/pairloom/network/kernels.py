@@ -23,8 +23,8 @@ _NUM_KERNELS = "16"
 def keep_few_kernels() -> None:
     """Has oneDNN, which multiplies half-precision matrices on CPUs, keep the kernels of the last few shapes only.
 
-    Micro-batches of real texts hardly ever have the same shape twice, and a kernel takes the better part of a mebibyte:
-    with the thousand that it and torch's layer above it keep by default, memory grows for as long as new shapes come.
+    Micro-batches of real texts hardly ever have the same shape twice: with the thousand kernels that it and torch's layer
+    above it keep by default, memory grows for as long as new shapes come.
     Both read their limits before the first such product of the process; limits that the user has set stay.
     """
     for limit in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):

@@ -124,7 +124,7 @@ def _space(plan: Plan) -> list[tuple[str, str, str]]:
     shards = [f"shards {_bytes(space.shards_bytes)}"] if space.shards_bytes else []
     if space.num_shards_unknown:
         shards.append(f"shards of {space.num_shards_unknown:,} datasets that are not here")
-    disk = f"{space.num_checkpoints} checkpoints of {_bytes(space.checkpoint_bytes)}, the model {_bytes(space.model_bytes)}"
+    disk = f"{space.num_checkpoints} checkpoint{'' if space.num_checkpoints == 1 else 's'} of {_bytes(space.checkpoint_bytes)}, the model {_bytes(space.model_bytes)}"
     return [
         ("memory", _bytes(memory), note),
         (
