@@ -423,6 +423,11 @@ def test_a_truncated_text_is_said(model_folder: Path, tmp_path: Path) -> None:
     done = run("encode", model_folder, "a.txt", "--out", "vectors", cwd=tmp_path)
     assert done.returncode == 0
     assert "1 of 2 texts were longer than 64 tokens and were cut" in done.stderr
+    lines = ["score\tsentence1\tsentence2", "1\t" + "coffee " * 100 + "\tcoffee", "0\ta list\thot water"]
+    (tmp_path / "pairs.tsv").write_text("\n".join(lines))
+    done = run("evaluate", model_folder, "pairs.tsv", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "texts longer than it takes, which were cut: 1" in done.stderr
 
 
 def test_an_interrupted_command_leaves_nothing_half_made(model_folder: Path, tmp_path: Path) -> None:

@@ -446,6 +446,11 @@ def evaluate(
     results = [stage(encoder, task, baseline=other, similarity=similarity, show_progress=not quiet) for task in read]
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         logging.getLogger("pairloom").warning(warning)
+    for one in (encoder, other):
+        if one is not None and one.num_truncated:
+            logging.getLogger("pairloom").warning(
+                "%s: texts longer than it takes, which were cut: %s", one.model.name, f"{one.num_truncated:,}"
+            )
     if as_json:
         _print_json([report.to_json(result) for result in results])
     else:
