@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,21 @@ from pairloom.recipe import Precision
 
 # Texts tokenized at once: enough of like length for full micro-batches, little enough to keep memory flat.
 CHUNK_TEXTS = 4096
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The vectors of N texts, and what it took.
+
+    Args:
+        vectors: [N, D], in the order of the texts.
+        num_tokens: How many were encoded.
+        num_truncated: Texts that were longer than the model takes; what is beyond does not count in their vectors.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    num_tokens: int
+    num_truncated: int
 
 
 class Encoder:
@@ -50,6 +67,7 @@ class Encoder:
         self.precision: Precision = precision
         self._engine = engine or make_engine(self.model, device=device, precision=precision)
         self._tokenizer = self.model.tokenizer()
+        self._counting = threading.Lock()
         self.num_truncated = 0
         """Texts longer than `max_tokens` so far; what is beyond the limit does not count in their vectors."""
         self.num_tokens = 0
@@ -75,6 +93,16 @@ class Encoder:
         """Identifies the model by its content; vectors of different fingerprints must not be compared."""
         return self.model.fingerprint
 
+    @property
+    def query_prompt(self) -> str | None:
+        """The name of the prompt for what is searched for, if the model has one."""
+        return self._first_prompt("query")
+
+    @property
+    def document_prompt(self) -> str | None:
+        """The name of the prompt for what is searched in, if the model has one."""
+        return self._first_prompt("document", "passage", "corpus")
+
     def encode(
         self,
         texts: str | Iterable[str],
@@ -96,21 +124,29 @@ class Encoder:
         Raises:
             UsageError: Something among the texts is not a string, or there is no such prompt.
         """
-        prompt_name = prompt_name or self.model.default_prompt
-        if prompt_name is None:
-            return self._encode(texts, "", show_progress=show_progress)
-        if prompt_name not in self.model.prompts:
-            known = ", ".join(self.model.prompts) or "none"
-            raise UsageError(f"prompt {prompt_name!r} is not one of the model's ({known})")
-        return self._encode(texts, self.model.prompts[prompt_name], show_progress=show_progress)
+        return self._encode(texts, self._prompt(prompt_name), show_progress=show_progress)
+
+    def encode_blocks(self, blocks: Iterable[Sequence[str]], *, prompt_name: str | None = None) -> Iterator[Encoded]:
+        """Encodes block after block, each with the texts of like length together; the next is read and tokenized meanwhile.
+
+        Args:
+            blocks: Any number of them; not empty.
+            prompt_name: As in `encode`.
+
+        Raises:
+            UsageError: Something among the texts is not a string, or there is no such prompt.
+        """
+        prompt = self._prompt(prompt_name)
+        for block in blocks:
+            yield self._encode_block([prompt + text for text in _only_strings(block)], self._prompt_tokens(prompt))
 
     def encode_query(self, texts: str | Iterable[str], *, show_progress: bool = False) -> npt.NDArray[np.float32]:
         """Encodes what is searched for: with the model's ``query`` prompt, if it has one."""
-        return self._encode_with_first(texts, ("query",), show_progress=show_progress)
+        return self.encode(texts, prompt_name=self.query_prompt, show_progress=show_progress)
 
     def encode_document(self, texts: str | Iterable[str], *, show_progress: bool = False) -> npt.NDArray[np.float32]:
         """Encodes what is searched in: with the model's ``document``, ``passage`` or ``corpus`` prompt, if it has one."""
-        return self._encode_with_first(texts, ("document", "passage", "corpus"), show_progress=show_progress)
+        return self.encode(texts, prompt_name=self.document_prompt, show_progress=show_progress)
 
     def similarity(self, a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The model's similarity of every row of ``a`` [N, D] with every row of ``b`` [M, D]: [N, M].
@@ -119,11 +155,17 @@ class Encoder:
         """
         return similarities.similarity(np.atleast_2d(a), np.atleast_2d(b), self.similarity_name)
 
-    def _encode_with_first(
-        self, texts: str | Iterable[str], names: tuple[str, ...], *, show_progress: bool
-    ) -> npt.NDArray[np.float32]:
-        name = next((name for name in names if name in self.model.prompts), None)
-        return self.encode(texts, prompt_name=name, show_progress=show_progress)
+    def _first_prompt(self, *names: str) -> str | None:
+        return next((name for name in names if name in self.model.prompts), None)
+
+    def _prompt(self, name: str | None) -> str:
+        name = name or self.model.default_prompt
+        if name is None:
+            return ""
+        if name not in self.model.prompts:
+            known = ", ".join(self.model.prompts) or "none"
+            raise UsageError(f"prompt {name!r} is not one of the model's ({known})")
+        return self.model.prompts[name]
 
     def _encode(self, texts: str | Iterable[str], prompt: str, *, show_progress: bool) -> npt.NDArray[np.float32]:
         if isinstance(texts, str):
@@ -132,13 +174,19 @@ class Encoder:
         vectors = np.empty((len(rows), self.dimensions), dtype=np.float32)
         with meter("encoding", total=len(rows), unit="texts", show=show_progress) as progress:
             for begin in range(0, len(rows), CHUNK_TEXTS):
-                tokens = self._tokenizer(rows[begin : begin + CHUNK_TEXTS])
-                part = self._engine.embed(tokens, skip_tokens=self._prompt_tokens(prompt))
-                vectors[begin : begin + CHUNK_TEXTS] = part
-                self.num_truncated += int(tokens.truncated.sum())
-                self.num_tokens += int(tokens.lengths.sum())
-                progress.advance(len(tokens))
+                part = self._encode_block(rows[begin : begin + CHUNK_TEXTS], self._prompt_tokens(prompt))
+                vectors[begin : begin + CHUNK_TEXTS] = part.vectors
+                progress.advance(len(part.vectors))
         return vectors
+
+    def _encode_block(self, rows: Sequence[str], skip_tokens: int) -> Encoded:
+        tokens = self._tokenizer(rows)
+        vectors = self._engine.embed(tokens, skip_tokens=skip_tokens)
+        done = Encoded(vectors, int(tokens.lengths.sum()), int(tokens.truncated.sum()))
+        with self._counting:
+            self.num_tokens += done.num_tokens
+            self.num_truncated += done.num_truncated
+        return done
 
     def _prompt_tokens(self, prompt: str) -> int:
         """How many tokens pooling leaves out: the prompt's, without the closing special token."""
