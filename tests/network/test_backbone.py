@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
 from pairloom.models.read import read_model
 from pairloom.models.tokenizer import Tokens
-from pairloom.network.backbone import Backbone, relative_buckets
+from pairloom.network.backbone import Backbone
 from pairloom.network.noise import DeviceNoise, KeyedNoise
 from pairloom.network.packed import Packed, pack
 from tests.conftest import FAMILIES
@@ -100,21 +99,6 @@ def test_weights_survive_the_round_trip(backbone_folder: BackboneFolder) -> None
     assert back.keys() == model.weights.keys()
     for name, weight in model.weights.items():
         np.testing.assert_array_equal(back[name], weight)
-
-
-@pytest.mark.parametrize("length", [1, 9, 300])
-def test_relative_buckets_equal_those_of_transformers(length: int) -> None:
-    positions = torch.arange(length)
-    theirs = MPNetEncoder.relative_position_bucket(positions[None, :] - positions[:, None], num_buckets=32)
-    assert torch.equal(relative_buckets(length, 32, 128), theirs)
-
-
-def test_relative_buckets_by_hand() -> None:
-    buckets = relative_buckets(200, 32, 128)
-    assert buckets[0, 0] == 0
-    assert buckets[3, 0] == 3, "near keys before the query have a bucket each"
-    assert buckets[0, 3] == 16 + 3, "and so have those after it"
-    assert buckets[199, 0] == 15, "all that is far shares the last one"
 
 
 def test_the_relative_bias_is_trained(backbone_folder: BackboneFolder) -> None:

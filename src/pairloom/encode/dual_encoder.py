@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pairloom.encode.encoder import Encoder
+from pairloom.encode.engine import Precision
 from pairloom.errors import UsageError
 from pairloom.models.dual import DualModel, load_any, read_dual
 from pairloom.models.model import Model
 from pairloom.models.names import find_model
-from pairloom.recipe import Precision
 
 
 class DualEncoder:
@@ -31,7 +31,7 @@ class DualEncoder:
             or folder of a model with ``Q`` and ``A``, a Router folder of sentence-transformers, or a `DualModel`.
         document: The encoder of documents.
         device: Such as ``cpu`` or ``cuda``; by default the best there is. An `Encoder` has its own.
-        precision: ``float32``, or ``bfloat16`` for matrix products and attention. An `Encoder` has its own.
+        precision: As in `Encoder`. An `Encoder` has its own.
 
     Raises:
         ModelError: A model is not found or cannot be read, or the two do not belong together: their vectors differ in
@@ -44,7 +44,7 @@ class DualEncoder:
         document: str | Path | Model | Encoder | None = None,
         *,
         device: str | None = None,
-        precision: Precision = "float32",
+        precision: Precision | None = None,
     ) -> None:
         def encoder(half: str | Path | Model | Encoder) -> Encoder:
             return half if isinstance(half, Encoder) else Encoder(half, device=device, precision=precision)
@@ -121,7 +121,7 @@ def load_encoder(
     document: str | Path | None = None,
     *,
     device: str | None = None,
-    precision: Precision = "float32",
+    precision: Precision | None = None,
 ) -> AnyEncoder:
     """Loads one encoder or two, as the model is.
 

@@ -42,6 +42,11 @@ class Pooling:
     modes: tuple[PoolingMode, ...]
     include_prompt: bool = True
 
+    @property
+    def first_only(self) -> bool:
+        """Whether of the last layer only the first token's vector is needed."""
+        return self.modes == ("cls",) and self.include_prompt
+
 
 @dataclass(frozen=True)
 class Dense:

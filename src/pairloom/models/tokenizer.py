@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,16 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def padded(self, rows: npt.NDArray[np.int64], pad_token_id: int) -> npt.NDArray[np.int64]:
-        """The token numbers of some texts as a rectangle [len(rows), longest of them], padded on the right."""
+    def padded(
+        self, rows: npt.NDArray[np.int64], pad_token_id: int, *, width: int | None = None
+    ) -> npt.NDArray[np.int64]:
+        """The token numbers of some texts as a rectangle [len(rows), width], padded on the right.
+
+        By default it is as wide as the longest of them.
+        """
         starts = (np.cumsum(self.lengths) - self.lengths)[rows]
         lengths = self.lengths[rows]
-        columns = np.arange(lengths.max(initial=0))
+        columns = np.arange(lengths.max(initial=0) if width is None else width)
         inside = columns < lengths[:, None]
         where = np.where(inside, starts[:, None] + columns, 0)
         return np.where(inside, self.ids[where], pad_token_id).astype(np.int64)
@@ -100,7 +106,7 @@ class Tokenizer:
             encodings = self._tokenizer.encode_batch_fast([_without_surrogates(text) for text in texts])
         rows = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        ids = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(lengths.sum()))
+        ids = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32, count=int(lengths.sum()))
         truncated = np.fromiter((bool(encoding.overflowing) for encoding in encodings), dtype=np.bool_, count=len(rows))
         return Tokens(ids, lengths, truncated)
 

@@ -7,10 +7,10 @@ transformers in the tests.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from pairloom.models.architecture import Architecture
+from pairloom.models.relative import relative_buckets
 from pairloom.models.weights import Weights
 from pairloom.network.kernels import attend_packed, look_up, takes_packed
 from pairloom.network.noise import KeyedNoise, Noise
@@ -79,10 +80,11 @@ class Backbone(nn.Module):
             if packed.full or takes_packed(packed.ids.device, self.architecture, dtype):
                 return None
             return _closed(packed)[:, None, None, :].to(dtype)
+        places = np.arange(packed.width)
         buckets = relative_buckets(
-            packed.width, self.architecture.relative_buckets, self.architecture.relative_max_distance
-        ).to(packed.ids.device)
-        bias: Tensor = self.relative_bias(buckets).permute(2, 0, 1).unsqueeze(0)
+            places[:, None] - places, self.architecture.relative_buckets, self.architecture.relative_max_distance
+        )
+        bias: Tensor = self.relative_bias(torch.from_numpy(buckets).to(packed.ids.device)).permute(2, 0, 1).unsqueeze(0)
         return (bias if packed.full else bias + _closed(packed)[:, None, None, :]).to(dtype)
 
     def load_canonical(self, weights: Weights) -> None:
@@ -211,19 +213,3 @@ def _closed(packed: Packed) -> Float[Tensor, "B T"]:
     """Minus infinity where there is padding, for attention not to look there."""
     inside = packed.inside()
     return torch.zeros(inside.shape, device=inside.device).masked_fill_(~inside, -torch.inf)
-
-
-def relative_buckets(length: int, num_buckets: int, max_distance: int) -> Int[Tensor, "T T"]:
-    """The bucket of each (query, key) distance, as in T5's bidirectional encoder (Raffel et al. 2020).
-
-    Half of the buckets are for keys after the query. Within a half, the near distances have a bucket each and the
-    far ones share buckets that grow logarithmically up to ``max_distance``.
-    """
-    positions = torch.arange(length)
-    distance = positions[:, None] - positions[None, :]  # query minus key
-    half = num_buckets // 2
-    exact = half // 2
-    size = distance.abs()
-    growth = torch.log(size.clamp(min=1).float() / exact) / math.log(max_distance / exact)
-    far = (exact + (growth * (half - exact)).long()).clamp(max=half - 1)
-    return torch.where(size < exact, size, far) + half * (distance < 0)
