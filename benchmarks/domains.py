@@ -57,7 +57,7 @@ def main() -> None:
         domains = [open_domain(folder, domain, pairs, options) for domain, pairs in read_domains(folder, options)]
         tasks = [domain.task for domain in domains] + [read_task(path) for path in options.task]
         print(f"{MODEL}, unchanged:", flush=True)
-        before = measure(Encoder(MODEL, device="cpu"), tasks)
+        before = measure(Encoder(MODEL, device="cpu", precision="float32"), tasks)
         figures = {"unchanged": [to_json(one) for one in before]}
         sides = [side for side in SIDES if side == "pairloom" or missing_rival() is None]
         for number, domain in enumerate(domains):
@@ -67,11 +67,11 @@ def main() -> None:
             after: dict[str, list[Evaluation]] = {}
             for side in sides:
                 print(f"\nadapted to {domain.name} by {side}, beside the unchanged model:", flush=True)
-                after[side] = measure(Encoder(models[side], device="cpu"), tasks, before)
+                after[side] = measure(Encoder(models[side], device="cpu", precision="float32"), tasks, before)
                 figures[f"{domain.name}, {side}"] = [to_json(one) for one in after[side]]
             if len(sides) == 2:
                 print(f"\nadapted to {domain.name} by pairloom, beside {SIDES[0]}:", flush=True)
-                both = measure(Encoder(models["pairloom"], device="cpu"), tasks, after[SIDES[0]])
+                both = measure(Encoder(models["pairloom"], device="cpu", precision="float32"), tasks, after[SIDES[0]])
                 figures[f"{domain.name}, pairloom beside {SIDES[0]}"] = [to_json(one) for one in both]
         if options.out:
             options.out.write_text(json.dumps(figures, indent=2), encoding="utf-8")

@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     texts = read_sample(arguments.input, arguments.field, arguments.texts)
-    ours = Encoder(MODEL, device="cpu")
+    ours = Encoder(MODEL, device="cpu", precision="float32")
     half = Encoder(MODEL, device="cpu", precision="bfloat16")
     theirs = SentenceTransformer(str(find_model(MODEL)), device="cpu")
     difference = np.abs(ours.encode(texts) - theirs.encode(texts)).max()

@@ -253,7 +253,9 @@ def quality(bench: Bench) -> None:
             figures = bench.start(dataclasses.replace(trial, side=side))
             if "failed" in figures:
                 sys.exit(f"{side}: {figures['failed']}")
-        base, ours, theirs = (Encoder(path, device="cpu") for path in (common.model, folders[OURS], folders[THEIRS]))
+        base, ours, theirs = (
+            Encoder(path, device="cpu", precision="float32") for path in (common.model, folders[OURS], folders[THEIRS])
+        )
         for who, model, beside in (
             ("sentence-transformers, beside the untrained model", theirs, base),
             ("pairloom, beside the untrained model", ours, base),

@@ -239,8 +239,8 @@ def test_a_published_system_from_its_recipe(
     assert last < first
 
     task = task_of(made.held_out[system.measured_on])
-    untrained = load_encoder(untrained_model(recipe, tmp_path / "untrained"))
-    after = evaluate(load_encoder(str(out)), task, baseline=untrained)
+    untrained = load_encoder(untrained_model(recipe, tmp_path / "untrained"), precision="float32")
+    after = evaluate(load_encoder(str(out), precision="float32"), task, baseline=untrained)
     comparison = after.metrics["MRR@10"].comparison
     assert comparison is not None
     assert comparison.difference > 0
@@ -250,11 +250,11 @@ def test_a_published_system_from_its_recipe(
 
 def check_card(system: System, folder: Path, texts: list[str]) -> None:
     """What the published card says holds for the folder, and sentence-transformers reads the same model from it."""
-    model = Encoder(folder).model
+    model = Encoder(folder, precision="float32").model
     assert model.architecture.family == system.family
     assert (model.pooling.modes, model.normalized) == ((system.pooling,), system.normalized)
     assert (model.similarity, model.max_tokens, model.dimensions) == (system.similarity, system.max_tokens, 32)
-    ours = Encoder(folder).encode(texts)
+    ours = Encoder(folder, precision="float32").encode(texts)
     theirs = SentenceTransformer(str(folder), device="cpu")
     assert theirs.max_seq_length == system.max_tokens
     assert theirs.similarity_fn_name == system.similarity

@@ -59,11 +59,11 @@ def folder(halves: tuple[Model, Model], tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def encoder(folder: Path) -> DualEncoder:
-    return DualEncoder(folder, device="cpu")
+    return DualEncoder(folder, device="cpu", precision="float32")
 
 
 def test_each_half_encodes_its_own(encoder: DualEncoder, folder: Path) -> None:
-    query, document = Encoder(folder / "Q"), Encoder(folder / "A")
+    query, document = Encoder(folder / "Q", precision="float32"), Encoder(folder / "A", precision="float32")
     queries, documents = encoder.encode_query(QUERIES), encoder.encode_document(DOCUMENTS)
     np.testing.assert_array_equal(queries, query.encode_query(QUERIES))
     np.testing.assert_array_equal(documents, document.encode_document(DOCUMENTS))
@@ -85,11 +85,11 @@ def test_each_half_loads_alone_in_sentence_transformers_with_the_same_vectors(
 
 def test_all_ways_to_name_the_two(encoder: DualEncoder, folder: Path, halves: tuple[Model, Model]) -> None:
     made = [
-        DualEncoder(str(folder)),
-        DualEncoder(folder / "Q", folder / "A"),
-        DualEncoder(*halves),
-        DualEncoder(Encoder(halves[0]), Encoder(halves[1])),
-        DualEncoder(DualModel("both", *halves)),
+        DualEncoder(str(folder), precision="float32"),
+        DualEncoder(folder / "Q", folder / "A", precision="float32"),
+        DualEncoder(*halves, precision="float32"),
+        DualEncoder(*(Encoder(half, precision="float32") for half in halves)),
+        DualEncoder(DualModel("both", *halves), precision="float32"),
     ]
     for other in made:
         assert other.fingerprint == encoder.fingerprint
@@ -107,7 +107,7 @@ def test_the_fingerprint_is_of_both_in_their_order(halves: tuple[Model, Model]) 
 
 
 def test_tokens_and_cut_texts_of_both_are_counted(folder: Path) -> None:
-    encoder = DualEncoder(folder)
+    encoder = DualEncoder(folder, precision="float32")
     long = "coffee " * 30
     encoder.encode_query([long, "fast"])
     assert (encoder.num_truncated, encoder.num_tokens) == (1, 20 + 3)
@@ -117,30 +117,30 @@ def test_tokens_and_cut_texts_of_both_are_counted(folder: Path) -> None:
 
 
 def test_one_function_loads_one_or_two(folder: Path) -> None:
-    assert isinstance(load_encoder(folder), DualEncoder)
-    assert isinstance(load_encoder(folder / "Q", folder / "A"), DualEncoder)
-    alone = load_encoder(folder / "A")
+    assert isinstance(load_encoder(folder, precision="float32"), DualEncoder)
+    assert isinstance(load_encoder(folder / "Q", folder / "A", precision="float32"), DualEncoder)
+    alone = load_encoder(folder / "A", precision="float32")
     assert isinstance(alone, Encoder)
-    assert alone.fingerprint == DualEncoder(folder).document.fingerprint
+    assert alone.fingerprint == DualEncoder(folder, precision="float32").document.fingerprint
 
 
 def test_two_encoders_are_not_one(folder: Path) -> None:
     for name in (folder, str(folder)):
         with pytest.raises(ModelError, match=r"model: is two encoders.*; use DualEncoder, or one of them: .*Q or .*A"):
-            Encoder(name)
+            Encoder(name, precision="float32")
 
 
 def test_one_encoder_is_not_two(folder: Path, halves: tuple[Model, Model], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"Q: is not two encoders .*; use Encoder, or name two models"):
-        DualEncoder(folder / "Q")
+        DualEncoder(folder / "Q", precision="float32")
     with pytest.raises(UsageError, match="is one encoder; give another one for the documents"):
-        DualEncoder(halves[0])
+        DualEncoder(halves[0], precision="float32")
     with pytest.raises(UsageError, match="both: is two encoders already"):
-        DualEncoder(DualModel("both", *halves), halves[1])
+        DualEncoder(DualModel("both", *halves), halves[1], precision="float32")
     (tmp_path / "half" / "Q").mkdir(parents=True)
     shutil.copytree(folder / "Q", tmp_path / "half" / "Q", dirs_exist_ok=True)
     with pytest.raises(ModelError, match="is not two encoders"):
-        DualEncoder(tmp_path / "half")
+        DualEncoder(tmp_path / "half", precision="float32")
     with pytest.raises(ModelError, match="no such model folder"):
         read_dual(tmp_path / "nowhere")
 
@@ -157,17 +157,19 @@ def test_what_does_not_belong_together_is_refused(halves: tuple[Model, Model], f
     (copy / "A").mkdir()
     write_model(smaller, copy / "A", readme="")
     with pytest.raises(ModelError, match=r"copy/Q makes vectors of 32 numbers, and .*copy/A of 12"):
-        DualEncoder(copy)
+        DualEncoder(copy, precision="float32")
 
 
 def test_two_encoders_in_an_installed_package(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, weights in (("whole", ""), ("changed", "sha256=AAAA")):
         make_distribution(tmp_path / name, folder, hash_of_weights=weights)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "whole")])
-    assert DualEncoder("carrier").fingerprint == DualEncoder(folder).fingerprint
+    assert (
+        DualEncoder("carrier", precision="float32").fingerprint == DualEncoder(folder, precision="float32").fingerprint
+    )
     monkeypatch.setattr(sys, "path", [*sys.path[:-1], str(tmp_path / "changed")])
     with pytest.raises(ModelError, match="differs from what its package recorded"):
-        DualEncoder("carrier")
+        DualEncoder("carrier", precision="float32")
 
 
 # The Router of sentence-transformers.
@@ -216,7 +218,7 @@ KINDS = ("whole pipelines", "shared ends", "shared backbone", "mapped", "by moda
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_router_equals_sentence_transformers(kind: str, backbone_folder: BackboneFolder, tmp_path: Path) -> None:
     make_router(kind, backbone_folder).save(str(tmp_path))
-    oracle, encoder = SentenceTransformer(str(tmp_path), device="cpu"), DualEncoder(tmp_path)
+    oracle, encoder = SentenceTransformer(str(tmp_path), device="cpu"), DualEncoder(tmp_path, precision="float32")
     assert encoder.similarity_name == "dot"
     queries, documents = oracle.encode_query(DOCUMENTS), oracle.encode_document(DOCUMENTS)
     np.testing.assert_allclose(encoder.encode_query(DOCUMENTS), queries, atol=1e-5)
@@ -237,8 +239,8 @@ def change(file: Path, **values: Any) -> None:
 
 def test_a_router_is_two_encoders(router_folder: Path) -> None:
     with pytest.raises(ModelError, match=r"router: is two encoders, .*; use DualEncoder$"):
-        Encoder(router_folder)
-    loaded = load_encoder(router_folder)
+        Encoder(router_folder, precision="float32")
+    loaded = load_encoder(router_folder, precision="float32")
     assert isinstance(loaded, DualEncoder)
     assert loaded.names == (str(router_folder),)
 
@@ -270,7 +272,7 @@ def test_a_router_is_two_encoders(router_folder: Path) -> None:
 def test_routers_that_are_not_supported_are_refused(router_folder: Path, changes: dict[str, Any], message: str) -> None:
     change(router_folder / "router_config.json", **changes)
     with pytest.raises(ModelError, match=message) as caught:
-        DualEncoder(router_folder)
+        DualEncoder(router_folder, precision="float32")
     assert "router_config.json" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -278,7 +280,7 @@ def test_routers_that_are_not_supported_are_refused(router_folder: Path, changes
 def test_a_router_without_its_configuration_is_not_whole(router_folder: Path) -> None:
     (router_folder / "router_config.json").unlink()
     with pytest.raises(ModelError, match=r"router_config.json: missing"):
-        DualEncoder(router_folder)
+        DualEncoder(router_folder, precision="float32")
 
 
 def test_all_that_is_read_is_asked_for_on_the_hub(folder: Path, router_folder: Path) -> None:
@@ -290,4 +292,4 @@ def test_all_that_is_read_is_asked_for_on_the_hub(folder: Path, router_folder: P
         for file in wanted:
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path / file, copy / file)
-        assert DualEncoder(copy).fingerprint == DualEncoder(path).fingerprint
+        assert DualEncoder(copy, precision="float32").fingerprint == DualEncoder(path, precision="float32").fingerprint

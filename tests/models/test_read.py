@@ -236,13 +236,13 @@ def test_lower_case_is_that_of_sentence_transformers(folder: Path) -> None:
     edit(folder / "sentence_bert_config.json", do_lower_case=True)
     texts = ["HOW do I brew", "[MASK] coffee", "ΟΔΟΣ ΣΟΦΙΑΣ"]
     oracle = SentenceTransformer(str(folder), device="cpu")
-    np.testing.assert_allclose(Encoder(folder).encode(texts), oracle.encode(texts), atol=1e-5)
+    np.testing.assert_allclose(Encoder(folder, precision="float32").encode(texts), oracle.encode(texts), atol=1e-5)
 
 
 def test_vectors_are_cut_to_the_output_size(folder: Path) -> None:
     edit(folder / "config_sentence_transformers.json", truncate_dim=10)
     oracle = SentenceTransformer(str(folder), device="cpu", truncate_dim=10)
-    encoder = Encoder(folder)
+    encoder = Encoder(folder, precision="float32")
     assert encoder.dimensions == 10
     np.testing.assert_allclose(encoder.encode(["how"]), oracle.encode(["how"]), atol=1e-5)
 

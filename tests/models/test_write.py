@@ -51,7 +51,7 @@ def test_what_is_written_loads_in_sentence_transformers_with_the_same_vectors(
     oracle = SentenceTransformer(str(tmp_path), device="cpu")
     assert oracle.similarity_fn_name == "dot"
     assert oracle.max_seq_length == 50
-    np.testing.assert_allclose(Encoder(back).encode(TEXTS), oracle.encode(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(Encoder(back, precision="float32").encode(TEXTS), oracle.encode(TEXTS), atol=1e-5)
 
 
 @pytest.mark.parametrize("modes", ["mean", ["cls", "mean"], ["mean", "cls"]])
@@ -64,7 +64,7 @@ def test_the_newer_dialect_is_read(
     oracle = SentenceTransformer(modules=[backbone, pooling, dense, TheirNormalize()], device="cpu")
     oracle.prompts = {"query": "what is ", "document": ""}
     oracle.save(str(tmp_path))
-    encoder = Encoder(tmp_path)
+    encoder = Encoder(tmp_path, precision="float32")
     assert encoder.max_tokens == 48
     assert encoder.dimensions == 20
     np.testing.assert_allclose(encoder.encode(TEXTS), oracle.encode(TEXTS), atol=1e-5)
@@ -79,7 +79,9 @@ def test_a_prompt_can_be_left_out_of_pooling(backbone_folder: Callable[[str], Pa
     write_model(model, tmp_path, readme="")
     oracle = SentenceTransformer(str(tmp_path), device="cpu")
     texts = [text for text in TEXTS if text]
-    np.testing.assert_allclose(Encoder(tmp_path).encode_query(texts), oracle.encode_query(texts), atol=1e-5)
+    np.testing.assert_allclose(
+        Encoder(tmp_path, precision="float32").encode_query(texts), oracle.encode_query(texts), atol=1e-5
+    )
 
 
 def test_a_folder_from_sentence_transformers_and_its_copy_have_one_fingerprint(

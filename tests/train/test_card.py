@@ -282,7 +282,10 @@ def test_snippets_of_two_encoders_take_each_for_its_texts(
     monkeypatch.chdir(tmp_path)
     assert "from pairloom import DualEncoder" in card
     for names in run_snippets(card, but="DualEncoder"):
-        expected = Encoder(query).encode(names["query"]), Encoder(document).encode(names["documents"])
+        expected = (
+            Encoder(query, precision="float32").encode(names["query"]),
+            Encoder(document, precision="float32").encode(names["documents"]),
+        )
         np.testing.assert_allclose(numbers(names["query_vector"]), expected[0], atol=1e-5)
         np.testing.assert_allclose(numbers(names["document_vectors"]), expected[1], atol=1e-5)
 
@@ -295,7 +298,7 @@ def test_snippets_put_prompts_before_texts(model_folder: Path, tmp_path: Path, m
     write_model(model, tmp_path / "tiny", readme=card)
     monkeypatch.chdir(tmp_path)
     ours, theirs, bare = run_snippets(card)
-    plain = Encoder(replace(model, prompts={}, default_prompt=None))
+    plain = Encoder(replace(model, prompts={}, default_prompt=None), precision="float32")
     for other in (ours, theirs, bare):
         np.testing.assert_allclose(
             numbers(other["query_vector"]), plain.encode("how to: How do I brew coffee?"), atol=1e-5
