@@ -5,7 +5,7 @@ References: https://arrow.apache.org/docs/format/Columnar.html#serialization-and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -169,20 +169,23 @@ class _Rows:
         return int(self.batch.num_rows)
 
     def texts(self, columns: Columns) -> Iterator[Text]:
-        texts = self._strings(columns.text)
+        texts = self._values(columns.text, "a string")
         if columns.title is not None:
-            titles = self._strings(columns.title, may_be_null=True)
+            titles = self._values(columns.title, None)
             texts = [joined(title, text) for title, text in zip(titles, texts, strict=True)]
-        names = range(self.first, self.first + len(self)) if columns.id is None else self._strings(columns.id)
+        names: Iterable[Any] = range(self.first, self.first + len(self))
+        if columns.id is not None:
+            names = self._values(columns.id, "a string or a number")
         for name, text in zip(names, texts, strict=True):
             yield Text(str(name), text)
 
-    def _strings(self, name: str, *, may_be_null: bool = False) -> list[Any]:
+    def _values(self, name: str, needed: str | None) -> list[Any]:
+        """The values of a column; if something is needed in every row, none of them is null."""
         column = self.batch.column(name)
         _unread(column).validate(full=True)  # Arrow trusts offsets, and would read wherever damaged ones lead
-        if column.null_count and not may_be_null:
+        if needed is not None and column.null_count:
             row = self.first + column.is_null().index(True).as_py()
-            raise InputError(f"row {row:,}: column {name!r} is null, not a string", self.path)
+            raise InputError(f"row {row:,}: column {name!r} is null, not {needed}", self.path)
         try:
             return list(column.to_pylist())
         except UnicodeDecodeError:
@@ -216,13 +219,14 @@ def _is_id(kind: Any) -> bool:
 
 @contextmanager
 def _sound(path: Path, kind: str, row: Callable[[], int] | None = None) -> Iterator[None]:
-    """Makes Arrow's complaints ours, with the row at which they came."""
+    """Makes Arrow's complaints ours; ``row`` tells how many rows have been read."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError) as error:
         if isinstance(error, OSError) and error.strerror:
             raise InputError(f"cannot be read ({error.strerror})", path) from None
-        where = "" if row is None else f" from row {row():,} on"
-        said = (str(error).splitlines() or [type(error).__name__])[0]
+        where = "" if row is None else f" after {row():,} rows"
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        said = "".join(letter if letter.isprintable() else "?" for letter in first)  # bytes of the file may be quoted
         advice = "if it is cut, fetch it again"
         raise InputError(f"not a sound {kind} file{where} ({said}); {advice}", path) from None
