@@ -24,7 +24,7 @@ except ImportError:
 
 # So many rows become Python strings at once. Arrow's own memory is that of a page of Parquet or of a record batch.
 _ROWS = 1024
-# Of a column of Parquet so much is read ahead; otherwise all of a row group, which may be gigabytes.
+# Of a column of Parquet so much is read at once; otherwise all of a row group, which may be gigabytes.
 _BUFFER_BYTES = 1 << 20
 _ARROW_FILE_MARK = b"ARROW1"
 
@@ -119,7 +119,8 @@ def shards_table(folder: Path) -> Table:
 def _parquet(path: Path) -> Any:
     from pyarrow import parquet
 
-    return parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES)
+    # By default the columns of all row groups would be fetched at once, and held until the file is closed.
+    return parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
 
 
 def _parquet_batches(path: Path, names: list[str]) -> Batches:
@@ -193,8 +194,10 @@ class _Rows:
             return [self._decoded(raw, name, row) for row, raw in enumerate(raws, start=self.first)]
 
     def _decoded(self, raw: bytes | None, name: str, row: int) -> str | None:
+        if raw is None:
+            return None
         try:
-            return raw and raw.decode("utf-8", self.errors)
+            return raw.decode("utf-8", self.errors)
         except UnicodeDecodeError as error:
             fault = f"row {row:,}: column {name!r} is not UTF-8 (byte {error.start + 1} of the text)"
             raise InputError(fault + ERRORS_ADVICE, self.path) from None
