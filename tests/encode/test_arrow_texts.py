@@ -79,7 +79,8 @@ def test_columns_of_no_row_or_one(tmp_path: Path, kind: str, num_rows: int) -> N
 @pytest.mark.parametrize("kind", COLUMNAR)
 def test_columns_that_hold_no_text_or_no_id(tmp_path: Path, kind: str) -> None:
     columns = {"id": [1.0, None], "text": ["a", None], "bytes": [b"a", b"b"], "number": [1, 2], "nothing": pa.nulls(2)}
-    file = write_columns(tmp_path, kind, pa.table({**columns, "key": [1, None]}))
+    file = write_columns(tmp_path, kind, pa.table({**columns, "key": ["a", ""]}))
+    assert fault(file, "key", id_field="key") == "FILE: row 1: column 'key' is empty, and an id is not"
     assert fault(file).startswith("FILE: column 'id' holds double, and an id is a string or a whole number")
     assert fault(file, id_field="number") == "FILE: row 1: column 'text' is null, not a string"
     assert fault(file, "bytes") == "FILE: column 'bytes' holds binary, and a text is a string"

@@ -5,7 +5,7 @@ References: https://arrow.apache.org/docs/format/Columnar.html#serialization-and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -137,20 +137,27 @@ def _file_batches(path: Path, schema: Any, names: list[str]) -> Batches:
     with pa.OSFile(str(path)) as source:
         reader = pa.ipc.open_file(source, options=_only(names, schema))
         for number in range(reader.num_record_batches):
-            yield reader.get_batch(number), (number + 1) / reader.num_record_batches
+            yield _checked(reader.get_batch(number)), (number + 1) / reader.num_record_batches
 
 
 def _stream_batches(path: Path, schema: Any, names: list[str]) -> Batches:
     with pa.OSFile(str(path)) as source:
         size = max(source.size(), 1)
         for batch in pa.ipc.open_stream(source, options=_only(names, schema)):
-            yield batch, source.tell() / size
+            yield _checked(batch), source.tell() / size
 
 
 def _shards_batches(files: list[Path], schema: Any, names: list[str]) -> Batches:
     for number, file in enumerate(files):
         for batch, share in _file_batches(file, schema, names):
             yield batch, (number + share) / len(files)
+
+
+def _checked(batch: Any) -> Any:
+    """A record batch as it is; Arrow trusts its offsets, and would read wherever damaged ones lead."""
+    for column in batch.columns:
+        _unread(column).validate(full=True)
+    return batch
 
 
 def _only(names: list[str], schema: Any) -> Any:
@@ -174,16 +181,18 @@ class _Rows:
         if columns.title is not None:
             titles = self._values(columns.title, None)
             texts = [joined(title, text) for title, text in zip(titles, texts, strict=True)]
-        names: Iterable[Any] = range(self.first, self.first + len(self))
+        names: Sequence[Any] = range(self.first, self.first + len(self))
         if columns.id is not None:
             names = self._values(columns.id, "a string or a number")
+            if "" in names:
+                row = self.first + names.index("")
+                raise InputError(f"row {row:,}: column {columns.id!r} is empty, and an id is not", self.path)
         for name, text in zip(names, texts, strict=True):
             yield Text(str(name), text)
 
     def _values(self, name: str, needed: str | None) -> list[Any]:
         """The values of a column; if something is needed in every row, none of them is null."""
         column = self.batch.column(name)
-        _unread(column).validate(full=True)  # Arrow trusts offsets, and would read wherever damaged ones lead
         if needed is not None and column.null_count:
             row = self.first + column.is_null().index(True).as_py()
             raise InputError(f"row {row:,}: column {name!r} is null, not {needed}", self.path)
