@@ -53,6 +53,14 @@ def test_faults_name_file_and_line(tmp_path: Path) -> None:
     assert "line 2: not UTF-8 (byte 2 of the line)" in fault(file)
 
 
+def test_bytes_that_are_no_utf_8_can_be_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"\xef\xbb\xbfone\ntw\xff\xfe\r\n")
+    assert list(read_lines(file, errors="replace")) == [(1, "one"), (2, "tw\ufffd\ufffd")]
+    with pytest.raises(InputError, match=r"a\.txt, line 2: not UTF-8 \(byte 3 of the line\); so there"):
+        list(read_lines(file, advice="; so there"))
+
+
 def test_damaged_archives(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl.gz"
     whole = gzip.compress(b'{"a": 1}\n' * 10_000)
@@ -84,7 +92,9 @@ def test_compressed_files(tmp_path: Path, suffix: str) -> None:
     assert sum(read) == file.stat().st_size
     assert (uncompressed_name(file), is_compressed(file)) == ("a.jsonl", True)
     file.write_bytes(first[:-20])
-    assert re.search(r"a\.jsonl\.\w+: the \w+ stream ends too early; the file is cut, fetch it again", fault(file))
+    assert re.search(
+        r"a\.jsonl\.\w+, line \d+: the \w+ stream ends too early; the file is cut, fetch it again", fault(file)
+    )
     file.write_bytes(b"no archive at all")
     assert "not a sound" in fault(file)
     damaged = bytearray(first)

@@ -8,10 +8,10 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, Protocol, cast
 
 from pairloom.errors import InputError, MissingExtraError
 
@@ -19,6 +19,19 @@ _COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 _BUFFER_BYTES = 1 << 20
 # The monthly dumps of Reddit are made with a window of 2 GiB, which a decoder refuses unless it is told.
 _ZSTD_WINDOW_LOG = 31
+# A file without line ends, such as an image, would otherwise be read into memory as one line, whatever its size.
+MAX_LINE_BYTES = 256 << 20
+_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+Errors = Literal["strict", "replace"]
+"""What becomes of bytes that are no UTF-8: they are refused, or each is read as U+FFFD."""
+
+
+class Lines(Protocol):
+    """Bytes that come line by line: an open file, a decompressor, stdin."""
+
+    def readline(self, limit: int, /) -> bytes:
+        """The next line with its end, or as much of it as the limit allows; nothing at the end."""
 
 
 class WatchedFile(io.FileIO):
@@ -36,12 +49,15 @@ class WatchedFile(io.FileIO):
 
 
 @contextmanager
-def open_binary(path: Path, on_read: Callable[[int], None] | None = None) -> Iterator[BinaryIO]:
+def open_binary(
+    path: Path, on_read: Callable[[int], None] | None = None, line: Callable[[], int | None] = lambda: None
+) -> Iterator[BinaryIO]:
     """Opens a file for reading bytes, through gzip, bzip2, xz or zstd if its name ends in their suffix.
 
     Args:
         path: The file.
         on_read: Called with the number of bytes whenever some have been read from the disk.
+        line: Asked for the number of the line that is being read when a compressed file turns out to be cut or damaged.
 
     Raises:
         InputError: The file is missing, a directory or a pipe, or a compressed one is cut or damaged (also in the
@@ -59,18 +75,18 @@ def open_binary(path: Path, on_read: Callable[[int], None] | None = None) -> Ite
             yield stream
         except EOFError:
             raise InputError(
-                f"the {compression} stream ends too early; the file is cut, fetch it again", path
+                f"the {compression} stream ends too early; the file is cut, fetch it again", path, line()
             ) from None
         except (gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-            raise _damaged(path, error) from None
+            raise _damaged(path, error, line()) from None
         except OSError as error:
             if compression is None or error.errno is not None:
                 raise
-            raise _damaged(path, error) from None  # bzip2's
+            raise _damaged(path, error, line()) from None  # bzip2's
         except Exception as error:
             if compression != "zstd" or type(error).__name__ != "ZstdError":
                 raise
-            raise _damaged(path, error) from None
+            raise _damaged(path, error, line()) from None
 
 
 def uncompressed_name(path: Path) -> str:
@@ -83,20 +99,71 @@ def is_compressed(path: Path) -> bool:
     return path.suffix in _COMPRESSIONS
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields ``(line number from 1, line without its line end)`` of a UTF-8 file; a byte-order mark is skipped."""
-    with open_binary(path) as stream, io.BufferedReader(cast("io.RawIOBase", stream)) as lines:
-        for number, raw in enumerate(lines, start=1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(f"not UTF-8 (byte {error.start + 1} of the line)", path, number) from None
-            yield number, line.rstrip("\r\n")
+def read_lines(
+    path: Path,
+    *,
+    errors: Errors = "strict",
+    advice: str = "",
+    on_read: Callable[[int], None] | None = None,
+    keep_ends: bool = False,
+) -> Iterator[tuple[int, str]]:
+    """Yields ``(line number from 1, line without its line end)`` of a UTF-8 file; a byte-order mark is skipped.
+
+    Args:
+        path: The file; it may be compressed.
+        errors: What becomes of bytes that are no UTF-8.
+        advice: What to do about them, for the message.
+        on_read: As for `open_binary`.
+        keep_ends: Whether lines keep their ends.
+
+    Raises:
+        InputError: As `open_binary` and `decoded_lines`; the message has the line.
+    """
+    number = 0
+    with (
+        open_binary(path, on_read, lambda: number + 1) as stream,
+        io.BufferedReader(cast("io.RawIOBase", stream)) as lines,
+    ):
+        for number, line in decoded_lines(lines, path, errors=errors, advice=advice):
+            yield number, line if keep_ends else line.rstrip("\r\n")
+
+
+def decoded_lines(
+    stream: Lines, path: Path | str, *, errors: Errors = "strict", advice: str = ""
+) -> Iterator[tuple[int, str]]:
+    """Yields ``(line number from 1, line with its line end)`` of UTF-8 bytes; a byte-order mark is skipped.
+
+    Args:
+        stream: The bytes.
+        path: What they are called in messages.
+        errors: What becomes of bytes that are no UTF-8.
+        advice: What to do about them, for the message.
+
+    Raises:
+        InputError: A line is not UTF-8 (and ``errors`` is strict), or longer than 256 MiB; or all is UTF-16.
+    """
+    number = 0
+    while raw := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(raw) > MAX_LINE_BYTES:
+            raise InputError(f"has no end within {MAX_LINE_BYTES >> 20} MiB; is this a file of lines?", path, number)
+        if number == 1 and raw.startswith(_UTF_16_MARKS):
+            raise InputError("is UTF-16; make it UTF-8 (iconv -f UTF-16 -t UTF-8)", path)
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8", errors)
+        except UnicodeDecodeError as error:
+            raise InputError(f"not UTF-8 (byte {error.start + 1} of the line){advice}", path, number) from None
+        yield number, line
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """Yields ``(line number from 1, decoded JSON)`` of each line that is not blank."""
-    for number, line in read_lines(path):
+    return decoded_json(read_lines(path), path)
+
+
+def decoded_json(lines: Iterable[tuple[int, str]], path: Path | str) -> Iterator[tuple[int, Any]]:
+    """Yields ``(line number, decoded JSON)`` of each numbered line that is not blank; ``path`` is for messages."""
+    for number, line in lines:
         if line.strip():
             try:
                 yield number, json.loads(line)
@@ -146,5 +213,5 @@ def _zstd(stream: io.BufferedReader[Any]) -> BinaryIO:
     return cast("BinaryIO", zstd.ZstdFile(stream, options=options))
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"not a sound {_COMPRESSIONS[path.suffix]} file ({error}); fetch it again", path)
+def _damaged(path: Path, error: Exception, line: int | None) -> InputError:
+    return InputError(f"not a sound {_COMPRESSIONS[path.suffix]} file ({error}); fetch it again", path, line)
