@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pairloom.choices import Precision
 from pairloom.encode.encoder import Encoder
 from pairloom.errors import UsageError
 from pairloom.models.dual import DualModel, load_any, read_dual
 from pairloom.models.model import Model
 from pairloom.models.names import find_model
-from pairloom.recipe import Precision
 
 
 class DualEncoder:

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pairloom.choices import Precision
 from pairloom.encode import similarity as similarities
 from pairloom.encode.engine import Engine, make_engine
 from pairloom.errors import UsageError
 from pairloom.models.model import Model
 from pairloom.models.names import load_model
 from pairloom.progress import meter
-from pairloom.recipe import Precision
 
 # Texts tokenized at once: enough of like length for full micro-batches, little enough to keep memory flat.
 CHUNK_TEXTS = 4096

@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pairloom.choices import Precision
 from pairloom.models.model import Model
 from pairloom.models.tokenizer import Tokens
-from pairloom.recipe import Precision
 
 
 class Engine(Protocol):

@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pairloom.choices import Precision
 from pairloom.encode.micro_batches import micro_batches
 from pairloom.errors import UsageError
 from pairloom.models.tokenizer import Tokens
 from pairloom.network.encoder import EncoderNetwork
 from pairloom.network.kernels import keep_few_kernels
 from pairloom.network.packed import pack
-from pairloom.recipe import Precision
 
 # On two CPU cores 2,048 tokens were fastest (docs/log.md); a GPU wants to be filled.
 _MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}

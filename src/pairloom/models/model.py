@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from pairloom.choices import Similarity
 from pairloom.models.architecture import Architecture
 from pairloom.models.heads import Dense, Head, Normalize, Pooling
 from pairloom.models.tokenizer import Tokenizer
 from pairloom.models.weights import Array, Weights
-from pairloom.recipe import Similarity
 
 
 @dataclass(frozen=True)

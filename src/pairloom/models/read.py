@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import cast
 
+from pairloom.choices import PoolingMode, Similarity
 from pairloom.errors import ModelError
 from pairloom.models.architecture import Architecture
 from pairloom.models.families import family_of, read_architecture
@@ -28,7 +29,6 @@ from pairloom.models.settings import (
     read_settings,
 )
 from pairloom.models.weights import read_backbone, read_tensors
-from pairloom.recipe import PoolingMode, Similarity
 
 logger = logging.getLogger("pairloom")
 
