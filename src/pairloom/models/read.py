@@ -206,6 +206,8 @@ def _read_pooling(path: Path, architecture: Architecture) -> Pooling:
     else:
         given = settings.pooling_mode
         modes = cast("tuple[PoolingMode, ...]", (given,) if isinstance(given, str) else tuple(given))
+        if not modes:
+            raise ModelError(f"{file}: pooling_mode is an empty list; it must name at least one way of pooling")
     for mode in modes:
         if mode not in POOLING_FLAGS.values():
             raise ModelError(
