@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pairloom.cli.options import DEFAULT_MODEL
 
@@ -19,6 +18,8 @@ def demo(
 
     Example: `pairloom demo`
     """
+    from rich.console import Console
+
     from pairloom.demo import run_demo
 
     run_demo(out, model, Console(stderr=True, markup=False, highlight=False))

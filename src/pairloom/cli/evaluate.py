@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from pairloom.cli.options import Device, Json, ModelName, Precision, Quiet
-from pairloom.cli.output import print_json
+from pairloom.cli.output import print_json, show
 
 
 def evaluate(
@@ -52,4 +51,4 @@ def evaluate(
     if as_json:
         print_json([report.to_json(result) for result in results])
     else:
-        Console().print(report.render(results))
+        show(report.render(results))

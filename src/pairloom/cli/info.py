@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from pairloom.cli.options import DEFAULT_MODEL, Json
-from pairloom.cli.output import console, print_json, report
+from pairloom.cli.output import print_json, report, say, show
 from pairloom.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def _report_shards(
     if as_json:
         print_json({**facts, "statistics": statistics.to_json()})
     else:
-        console.print(headline, style="bold")
-        Console().print(render(facts, statistics))
+        say(headline, style="bold")
+        show(render(facts, statistics))
     if plot is not None:
-        console.print(f"drew {plot}")
+        say(f"drew {plot}")

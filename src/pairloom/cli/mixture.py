@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pairloom.cli.options import Json, Settings
-from pairloom.cli.output import console, print_json
+from pairloom.cli.output import print_json, say, show
 
 
 def mixture(
@@ -57,6 +56,6 @@ def mixture(
     if as_json:
         print_json(to_json(result))
     else:
-        Console().print(render(result, show_all=show_all))
+        show(render(result, show_all=show_all))
     if plot is not None:
-        console.print(f"drew {plot}")
+        say(f"drew {plot}")

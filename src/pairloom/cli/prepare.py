@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from pairloom.cli.options import Json, Quiet, Settings
-from pairloom.cli.output import console, print_json
+from pairloom.cli.output import print_json, say
 from pairloom.errors import UsageError
 from pairloom.terminal import short
 
@@ -69,7 +66,9 @@ def prepare(
     `pairloom prepare --recipe multi-qa-mpnet-base-dot-v1 dumps`
     """
     if show_list:
-        _list_sources(as_json)
+        from pairloom.cli.list_sources import list_sources
+
+        list_sources(as_json)
         return
     if recipe is not None:
         if (view, out, holdout, holdout_documents, holdout_out) != (None, None, 0, 0, None):
@@ -118,12 +117,12 @@ def prepare(
     if as_json:
         print_json(facts)
         return
-    console.print(f"wrote {facts['num_rows']:,} pairs to {out}", style="bold")
+    say(f"wrote {facts['num_rows']:,} pairs to {out}", style="bold")
     if facts["holdout"]:
         held_out = {name.removeprefix("num_"): value for name, value in facts["holdout"].items()}
-        console.print(f"held out in {holdout_out}: {short(held_out)}")
+        say(f"held out in {holdout_out}: {short(held_out)}")
     for reason, count in facts["dropped"].items():
-        console.print(f"  dropped {count:,}: {reason}")
+        say(f"  dropped {count:,}: {reason}")
 
 
 def _prepare_recipe(
@@ -149,7 +148,7 @@ def _prepare_recipe(
     made: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for number, one in enumerate(found.to_make, start=1):
-        console.print(f"{number}/{len(found.to_make)} {one}", style="bold")
+        say(f"{number}/{len(found.to_make)} {one}", style="bold")
         entry = {"name": one.name, "shards": str(one.shards), "source": one.source, "view": one.view}
         if not dry_run:
             try:
@@ -158,19 +157,19 @@ def _prepare_recipe(
                 )
             except InputError as error:  # of one dump; the others may be sound
                 failed.append({"name": one.name, "shards": str(one.shards), "reason": str(error)})
-                console.print(f"  failed: {error}", style="red")
+                say(f"  failed: {error}", style="red")
                 continue
             entry["num_rows"] = facts["num_rows"]
-            console.print(f"  wrote {facts['num_rows']:,} pairs to {one.shards}")
+            say(f"  wrote {facts['num_rows']:,} pairs to {one.shards}")
             if facts["broken"]["count"]:
                 logging.getLogger("pairloom").warning(_broken(facts["broken"]))
         made.append(entry)
     if found.missing:
-        console.print("missing:", style="bold")
+        say("missing:", style="bold")
         for line in stage.describe(found.missing, all_names=True):
-            console.print(f"  {line}")
+            say(f"  {line}")
     numbers = {"already there": len(found.whole), "to make" if dry_run else "made": len(made)}
-    console.print(short({**numbers, "failed": len(failed), "missing": len(found.missing)}), style="bold")
+    say(short({**numbers, "failed": len(failed), "missing": len(found.missing)}), style="bold")
     if as_json:
         missing = [stage.to_json(one) for one in found.missing]
         print_json({"whole": found.whole, "made": made, "failed": failed, "missing": missing, "dry_run": dry_run})
@@ -182,38 +181,3 @@ def _broken(broken: dict[str, Any]) -> str:
     count, places = broken["count"], broken["places"]
     more = f", and {count - len(places):,} more" if count > len(places) else ""
     return f"{count:,} broken records were left out: {'; '.join(places)}{more}"
-
-
-def _list_sources(as_json: bool) -> None:
-    from pairloom.sources import SOURCES
-
-    if as_json:
-        print_json(
-            [
-                {
-                    "source": source.name,
-                    "description": source.description,
-                    "input": source.inputs,
-                    "licence": source.licence,
-                    "citation": source.citation,
-                    "views": {
-                        view.name: {"description": view.description, "num_published": view.num_published}
-                        for view in source.views
-                    },
-                }
-                for source in SOURCES.values()
-            ]
-        )
-        return
-    out = Console(markup=False, highlight=False)
-    for source in SOURCES.values():
-        out.print(Text.assemble((source.name, "bold"), f": {source.description}"))
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(no_wrap=True)
-        grid.add_column(justify="right", no_wrap=True)
-        grid.add_column()
-        for view in source.views:
-            grid.add_row(f"  {view.name}", f"{view.num_published:,}" if view.num_published else "", view.description)
-        out.print(grid)
-        out.print(f"  INPUT: {source.inputs}. Licence: {source.licence}", style="dim", soft_wrap=True)
-    out.print("Numbers are the pairs that the cards of the published models count.", soft_wrap=True)

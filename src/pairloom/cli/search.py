@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pairloom.cli.options import Json
-from pairloom.cli.output import print_json
+from pairloom.cli.output import print_json, show
 
 
 def search(
@@ -31,4 +30,4 @@ def search(
     if as_json:
         print_json([{"id": hit.id, "score": hit.score, "text": hit.text} for hit in hits])
     else:
-        Console().print(render_hits(query, hits))
+        show(render_hits(query, hits))

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from pairloom.cli.options import Device, Json, Quiet, Settings
-from pairloom.cli.output import console, print_json
+from pairloom.cli.output import print_json, say, show
 from pairloom.errors import UsageError
 
 if TYPE_CHECKING:
@@ -84,11 +83,11 @@ def train(
     )
     if not result.is_first:
         return
-    console.print(f"wrote {out}; see {out / 'report.html'}")
+    say(f"wrote {out}; see {out / 'report.html'}")
     if as_json:
         print_json(result.facts)
     elif result.evaluations:
-        Console(stderr=True).print(render(result.evaluations))
+        show(render(result.evaluations), stderr=True)
 
 
 def _plan(recipe: Recipe, out: Path | None, *, resume: bool, device: str | None, as_json: bool) -> None:
@@ -103,6 +102,6 @@ def _plan(recipe: Recipe, out: Path | None, *, resume: bool, device: str | None,
     if as_json:
         print_json(to_json(result))
     else:
-        Console().print(render(result))
+        show(render(result))
     if not result.is_ready:
         raise typer.Exit(1)
