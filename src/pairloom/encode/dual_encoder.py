@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pairloom.choices import Precision
 from pairloom.encode.encoder import Encoder
 from pairloom.encode.engine import Precision
 from pairloom.errors import UsageError

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pairloom.choices import Precision
 from pairloom.encode import similarity as similarities
 from pairloom.encode.engine import Engine, EngineName, Precision, make_engine
 from pairloom.errors import UsageError

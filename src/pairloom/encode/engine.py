@@ -10,13 +10,12 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pairloom.choices import Precision
 from pairloom.errors import MissingExtraError, UsageError
 from pairloom.models.model import Model
 from pairloom.models.tokenizer import Tokens
 
 EngineName = Literal["openvino", "torch"]
-Precision = Literal["float32", "bfloat16", "float16", "int8"]
-"""What is computed in; float16 is for GPUs and int8 for CPUs."""
 
 # What there is on machines with a GPU that torch can use: NVIDIA's and AMD's drivers.
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")

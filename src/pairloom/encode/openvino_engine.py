@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino
-from openvino import opset13 as op
 
-from pairloom.encode.engine import Precision
+from pairloom.choices import Precision
 from pairloom.encode.micro_batches import micro_batches
 from pairloom.encode.openvino_graph import build_backbone, build_heads
 from pairloom.encode.openvino_inputs import make_inputs
+from pairloom.encode.quiet_openvino import op, openvino
 from pairloom.errors import UsageError
 from pairloom.models.model import Model
 from pairloom.models.tokenizer import Tokens

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino
-from openvino import opset13 as op
 
+from pairloom.encode.quiet_openvino import op, openvino
 from pairloom.models.architecture import Architecture
 from pairloom.models.heads import Dense, Head
 from pairloom.models.model import Model

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pairloom.choices import PoolingMode
 from pairloom.models.model import Model
 from pairloom.models.tokenizer import Tokens
-from pairloom.recipe import PoolingMode
 
 # Added to scores and maxima where there is padding. Not infinity: it goes through half precision, and minus infinity
 # less minus infinity is no number.

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pairloom.encode.engine import Precision
+from pairloom.choices import Precision
 from pairloom.encode.micro_batches import micro_batches
 from pairloom.errors import UsageError
 from pairloom.models.tokenizer import Tokens

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pairloom.choices import Similarity
 from pairloom.encode import similarity as similarities
 from pairloom.errors import ModelError
 from pairloom.evaluate import bootstrap, metrics
@@ -16,7 +17,6 @@ from pairloom.evaluate.bootstrap import Statistic
 from pairloom.evaluate.selection import SelectionTask
 from pairloom.evaluate.tasks import RetrievalTask, SentencePairTask, Task
 from pairloom.progress import meter
-from pairloom.recipe import Similarity
 
 Vectors = npt.NDArray[np.float32]
 Kind = Literal["retrieval", "selection", "score", "label"]

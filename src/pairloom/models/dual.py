@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pairloom.choices import Similarity
 from pairloom.errors import ModelError
 from pairloom.models.model import Model
 from pairloom.models.names import find_model
 from pairloom.models.read import DOCUMENT_FOLDER, QUERY_FOLDER, has_router, is_dual, read_model
 from pairloom.models.router import read_router
-from pairloom.recipe import Similarity
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from pairloom.recipe import PoolingMode
+from pairloom.choices import PoolingMode
 
 # The keys of the older dialect, in the order in which sentence-transformers concatenates the parts.
 POOLING_FLAGS: dict[str, PoolingMode] = {

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from pairloom.choices import Similarity
 from pairloom.models.architecture import Architecture
 from pairloom.models.heads import Dense, Head, Normalize, Pooling
 from pairloom.models.tokenizer import Tokenizer
 from pairloom.models.weights import Array, Weights
-from pairloom.recipe import Similarity
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,19 @@ class Model:
 
     def tokenizer(self, max_tokens: int | None = None, *, cut: bool = True) -> Tokenizer:
         """The model's tokenizer, with its own limit or a smaller one; or with none, to measure texts."""
-        limit = min(max_tokens or self.max_tokens, self.architecture.max_tokens)
+        if max_tokens is None and cut:
+            return self._own_tokenizer
+        return self._make_tokenizer(min(max_tokens or self.max_tokens, self.architecture.max_tokens) if cut else None)
+
+    @cached_property
+    def _own_tokenizer(self) -> Tokenizer:
+        # To make one is to parse all of tokenizer.json. Several ask for it, and it never changes.
+        return self._make_tokenizer(min(self.max_tokens, self.architecture.max_tokens))
+
+    def _make_tokenizer(self, max_tokens: int | None) -> Tokenizer:
         return Tokenizer(
             self.tokenizer_files["tokenizer.json"],
-            max_tokens=limit if cut else None,
+            max_tokens=max_tokens,
             lower_case=self.lower_case,
             path=Path(self.name) / "tokenizer.json",
         )

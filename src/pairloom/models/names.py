@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.metadata
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pairloom.errors import ModelError
 from pairloom.models.model import Model
 from pairloom.models.read import DOCUMENT_FOLDER, QUERY_FOLDER, read_model, whole_of
+
+if TYPE_CHECKING:
+    from importlib.metadata import PackagePath
 
 logger = logging.getLogger("pairloom")
 
@@ -95,6 +97,8 @@ def find_in_package(name: str) -> Path | None:
     Raises:
         ModelError: The distribution carries no model, or its weights are not those that were installed.
     """
+    import importlib.metadata  # brings the parser of e-mails
+
     try:
         files = importlib.metadata.distribution(name).files or []
     except (importlib.metadata.PackageNotFoundError, ValueError):
@@ -113,7 +117,7 @@ def find_in_package(name: str) -> Path | None:
     raise ModelError(f"{name}: the installed package of this name carries no model")
 
 
-def _check_package(name: str, files: list[importlib.metadata.PackagePath]) -> None:
+def _check_package(name: str, files: list[PackagePath]) -> None:
     """Compares the weights with the checksum that the package's record of files holds."""
     for file in files:
         if file.suffix == ".safetensors" and file.hash is not None and file.hash.mode == "sha256":

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import cast
 
+from pairloom.choices import PoolingMode, Similarity
 from pairloom.errors import ModelError
 from pairloom.models.architecture import Architecture
 from pairloom.models.families import family_of, read_architecture
@@ -28,7 +29,6 @@ from pairloom.models.settings import (
     read_settings,
 )
 from pairloom.models.weights import read_backbone, read_tensors
-from pairloom.recipe import PoolingMode, Similarity
 
 logger = logging.getLogger("pairloom")
 
@@ -206,6 +206,8 @@ def _read_pooling(path: Path, architecture: Architecture) -> Pooling:
     else:
         given = settings.pooling_mode
         modes = cast("tuple[PoolingMode, ...]", (given,) if isinstance(given, str) else tuple(given))
+        if not modes:
+            raise ModelError(f"{file}: pooling_mode is an empty list; it must name at least one way of pooling")
     for mode in modes:
         if mode not in POOLING_FLAGS.values():
             raise ModelError(

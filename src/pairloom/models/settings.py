@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-
 from pairloom.errors import ModelError
+from pairloom.json_types import Bounds, JsonTypeError, from_json
 
-_PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
+_PositiveInt = Annotated[int, Bounds(least=1, below=2**31)]
 # Two special tokens and one of the text's own.
-_TokenLimit = Annotated[int, Field(ge=3, lt=2**31)]
+_TokenLimit = Annotated[int, Bounds(least=3, below=2**31)]
 
 
-class _Settings(BaseModel):
-    # Other programs' keys are theirs; ours must have the right type ("true" is no boolean).
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
-
-
-class SentenceSettings(_Settings):
+@dataclass(frozen=True)
+class SentenceSettings:
     """``sentence_bert_config.json``; the newer dialect has other keys in it."""
 
     max_seq_length: _TokenLimit | None = None
@@ -29,13 +25,15 @@ class SentenceSettings(_Settings):
     document_length: _TokenLimit | None = None
 
 
-class TokenizerSettings(_Settings):
+@dataclass(frozen=True)
+class TokenizerSettings:
     """``tokenizer_config.json``. Tokenizers without a limit say so with a number like 1e30."""
 
-    model_max_length: Annotated[int | float, Field(ge=3)] | None = None
+    model_max_length: Annotated[float, Bounds(least=3)] | None = None
 
 
-class EncoderSettings(_Settings):
+@dataclass(frozen=True)
+class EncoderSettings:
     """``config_sentence_transformers.json``."""
 
     prompts: dict[str, str | None] | None = None
@@ -44,12 +42,13 @@ class EncoderSettings(_Settings):
     truncate_dim: _PositiveInt | None = None
 
 
-class PoolingSettings(_Settings):
+@dataclass(frozen=True)
+class PoolingSettings:
     """``1_Pooling/config.json``, of both dialects."""
 
     word_embedding_dimension: _PositiveInt | None = None
     embedding_dimension: _PositiveInt | None = None
-    pooling_mode: str | Annotated[list[str], Field(min_length=1)] | None = None
+    pooling_mode: str | list[str] | None = None
     pooling_mode_cls_token: bool = False
     pooling_mode_max_tokens: bool = False
     pooling_mode_mean_tokens: bool = False
@@ -59,7 +58,8 @@ class PoolingSettings(_Settings):
     include_prompt: bool = True
 
 
-class DenseSettings(_Settings):
+@dataclass(frozen=True)
+class DenseSettings:
     """``2_Dense/config.json``."""
 
     activation_function: str = "torch.nn.modules.activation.Tanh"
@@ -68,7 +68,8 @@ class DenseSettings(_Settings):
     use_residual: bool = False
 
 
-class ModuleEntry(_Settings):
+@dataclass(frozen=True)
+class ModuleEntry:
     """An entry of ``modules.json``."""
 
     type: str
@@ -80,18 +81,20 @@ class ModuleEntry(_Settings):
         return self.type.rsplit(".", 1)[-1]
 
 
-class RouterParameters(_Settings):
+@dataclass(frozen=True)
+class RouterParameters:
     """What a Router was made with; of its default route only those make use who name no task."""
 
     route_mappings: dict[str, str] | None = None
 
 
-class RouterSettings(_Settings):
+@dataclass(frozen=True)
+class RouterSettings:
     """``router_config.json``: the modules of each route, and each module's class."""
 
     types: dict[str, str]
     structure: dict[str, list[str]]
-    parameters: RouterParameters = RouterParameters()
+    parameters: RouterParameters = field(default_factory=RouterParameters)
 
 
 SettingsType = TypeVar("SettingsType")
@@ -108,14 +111,11 @@ def read_settings(path: Path, kind: type[SettingsType], *, required: bool = True
     Raises:
         ModelError: It is missing, not JSON, or not of that kind; the message names the key.
     """
-    if not required and not path.exists():
-        return TypeAdapter(kind).validate_python({})
+    content = {} if not required and not path.exists() else read_json(path)
     try:
-        return TypeAdapter(kind).validate_python(read_json(path))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        raise ModelError(f"{path}: {f'{key}: ' if key else ''}{fault['msg']}") from None
+        return from_json(kind, content)
+    except JsonTypeError as error:
+        raise ModelError(f"{path}: {error}") from None
 
 
 def read_object(path: Path) -> dict[str, Any]:

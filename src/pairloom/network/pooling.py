@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pairloom.recipe import PoolingMode
+from pairloom.choices import PoolingMode
 
 
 def pool(
