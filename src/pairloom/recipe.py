@@ -40,7 +40,7 @@ _PACKAGED = Path(__file__).parent / "recipes"
 _KEY_PART = re.compile(r'"([^"]+)"|([^".]+)')
 _KEY = re.compile(rf"(?:{_KEY_PART.pattern})(?:\.(?:{_KEY_PART.pattern}))*")
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float16"]
 Similarity = Literal["cosine", "dot"]
 WeightRule = Literal["given", "equal", "proportional", "power", "capped"]
 Schedule = Literal["linear", "cosine", "warmup-stable-decay"]
@@ -280,7 +280,7 @@ class TrainSection(Section):
     """Make the model from a moving average of the weights, of which so much is kept at a step, such as 0.999."""
     seed: int = Field(default=0, ge=0, lt=2**40)
     """Order of the pairs, and dropout."""
-    precision: Precision = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     """Of the forward and backward pass; weights and optimizer stay in float32."""
     checkpoint_every_steps: int = Field(default=500, gt=0)
     """A checkpoint is also written at the end and on Ctrl-C."""
