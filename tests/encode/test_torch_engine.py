@@ -33,7 +33,7 @@ BackboneFolder = Callable[[str], Path]
 LIMITS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 LENGTHS = (9, 1, 40, 17, 9, 2, 25, 9)
 # Lowest cosine to transformers' float32. The networks are small and their weights ten times as wide as real ones'.
-LOWEST_COSINE: dict[Precision, float] = {"float32": 1 - 1e-6, "bfloat16": 0.998, "float16": 0.99995}
+LOWEST_COSINE: dict[Precision, float] = {"float32": 1 - 1e-9, "bfloat16": 0.9997, "float16": 1 - 1e-5}
 POOLINGS: tuple[PoolingMode, ...] = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 
@@ -132,7 +132,7 @@ def test_a_network_in_training_is_used_as_it_is_in_float32_and_copied_for_half_p
 @pytest.mark.parametrize("family", ["bert", "mpnet"])
 def test_many_threads_get_what_one_would(family: str, precision: Precision, backbone_folder: BackboneFolder) -> None:
     one = engine(read(backbone_folder(family)), precision, micro_batch_tokens=64)
-    calls = [(make_tokens(np.roll(LENGTHS, seed)[: seed % 8 + 1], seed=seed), seed % 3) for seed in range(24)]
+    calls = [(make_tokens(np.roll(LENGTHS, seed).tolist()[: seed % 8 + 1], seed=seed), seed % 3) for seed in range(24)]
     expected = [one.embed(tokens, skip_tokens=skip) for tokens, skip in calls]
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda call: one.embed(call[0], skip_tokens=call[1]), calls * 4))

@@ -162,7 +162,7 @@ def _to_host(vectors: Tensor) -> npt.NDArray[np.float32]:
         return vectors.cpu().numpy()
     host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
     host.copy_(vectors, non_blocking=True)
-    copied = torch.cuda.Event()
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call, unused-ignore]
     copied.record(torch.cuda.current_stream(vectors.device))
     copied.synchronize()
     return host.numpy()

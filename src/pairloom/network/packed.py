@@ -122,4 +122,4 @@ def _move(arrays: Sequence[npt.NDArray[np.integer]], device: torch.device) -> Se
     pinned = device.type == "cuda"
     host = torch.empty(sum(sizes), dtype=torch.int64, pin_memory=pinned)
     np.concatenate(arrays, out=host.numpy())
-    return host.to(device, non_blocking=pinned).split(sizes)
+    return torch.split(host.to(device, non_blocking=pinned), sizes)
