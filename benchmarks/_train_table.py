@@ -23,7 +23,7 @@ def alternate(contestants: Mapping[str, Callable[[], Figures]], rounds: int) -> 
 
 
 def rates(runs: Sequence[Figures]) -> list[float]:
-    """Pairs/s of each round, by the median of its steps; nothing for runs that failed."""
+    """Pairs or texts/s of each round, by the median of its steps; nothing for runs that failed."""
     return [run["batch_size"] / statistics.median(run["step_s"]) for run in runs if run.get("step_s")]
 
 
@@ -44,13 +44,20 @@ def fastest(measured: Rounds, side: str) -> str | None:
     return max(ran, key=lambda name: ran[name], default=None)
 
 
-def show(measured: Rounds, reference: str | None = None, more: Callable[[Figures], str] | None = None) -> None:
+def show(
+    measured: Rounds,
+    reference: str | None = None,
+    more: Callable[[Figures], str] | None = None,
+    *,
+    unit: str = "pairs",
+) -> None:
     """Prints a line a contestant.
 
     Args:
         measured: By contestant.
         reference: What the others are compared with; by default nothing.
         more: Further figures of a run, as text; shown of the last one.
+        unit: What is counted.
     """
     width = max(map(len, measured))
     for name, runs in measured.items():
@@ -58,7 +65,7 @@ def show(measured: Rounds, reference: str | None = None, more: Callable[[Figures
             print(f"  {name:{width}}  {runs[-1].get('failed', 'did not run')}")
             continue
         found = rates(runs)
-        line = f"  {name:{width}}  {statistics.median(found):10,.2f} pairs/s ({min(found):,.2f} to {max(found):,.2f})"
+        line = f"  {name:{width}}  {statistics.median(found):10,.2f} {unit}/s ({min(found):,.2f} to {max(found):,.2f})"
         if reference is not None and (times := ratio(runs, measured[reference])) is not None:
             line += f"  {times:6.2f}×"
         peaks = [run["peak_bytes"] for run in runs if run.get("peak_bytes")]

@@ -1,4 +1,4 @@
-"""The programs that compare training with sentence-transformers': at toy size, to see that they work and that both sides agree."""
+"""The programs that compare with sentence-transformers: at toy size, to see that they work and that both sides agree."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from benchmarks._encode_device import Contestant, make_random_model, make_workload
+from benchmarks._encode_device import run as encode_texts
 from benchmarks._train_device import nominal_rate, random_texts, training_flops
 from benchmarks._train_lengths import draw_lengths
 from benchmarks._train_models import Family, Size, make_model, real_tokenizer, word_tokenizer
 from benchmarks._train_pairs import write_pairs
 from benchmarks._train_table import fastest, ratio
 from benchmarks._train_trial import Side, Trial, run
+from benchmarks.encode_gpu import differences, make_lengths
 
 from pairloom.models.read import read_model
 from tests.conftest import WORDS, make_pairs
@@ -53,6 +56,28 @@ def test_the_gpu_program_at_toy_size_measures_both_sides_and_finds_that_they_agr
         for contestants in figures[part].values():
             assert {name.split(",")[0] for name in contestants} == {"pairloom", "sentence-transformers"}
             assert all(run["step_s"] and run["utilisation"] > 0 for runs in contestants.values() for run in runs)
+
+
+@pytest.mark.slow
+def test_the_gpu_program_of_encoding_at_toy_size_measures_both_sides_and_finds_that_they_agree(tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    printed = command("encode_gpu", "--toy", "--out", str(out))
+    figures = json.loads(out.read_text())
+    assert "BEYOND" not in printed
+    models = {"mpnet-base", "distilbert-base", "minilm-l6"}
+    assert set(figures["agreement"]) == set(figures["encode"]) == models
+    assert (
+        figures["agreement"]["mpnet-base"]["bfloat16"]["error"] > figures["agreement"]["mpnet-base"]["float16"]["error"]
+    )
+    for by_length in figures["encode"].values():
+        assert set(by_length) == {"12", "mix"}
+        for found in by_length.values():
+            assert found["tuning"]
+            for what in ("texts", "tokens"):
+                assert {name.split(",")[0] for name in found[what]} == {"pairloom", "sentence-transformers"}
+                assert all(
+                    one["tokens_per_s"] and one["utilisation"] > 0 for runs in found[what].values() for one in runs
+                )
 
 
 @pytest.mark.slow
@@ -116,6 +141,49 @@ def test_random_texts_are_the_same_tokens_for_both_sides(tmp_path: Path, family:
     theirs = transformers.AutoTokenizer.from_pretrained(path)(texts.words)["input_ids"]
     assert [token for row in theirs for token in row] == texts.tokens.ids.tolist()
     assert model.architecture.pad_token_id == (1 if family == "mpnet" else 0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_random_words_are_one_token_each_for_both_sides_whatever_is_timed(tmp_path: Path, family: Family) -> None:
+    path = make_random_model(tmp_path / "model", Size(family, 2, 64, NUM_WORDS), max_tokens=24)
+    model = read_model(path)
+    lengths = np.array([3, 24, 5, 9, 3, 17])
+    workload = make_workload(model, family, lengths)
+    assert workload.tokens.lengths.tolist() == lengths.tolist()
+    assert model.architecture.vocabulary_size == NUM_WORDS == model.tokenizer().vocabulary_size
+    theirs = transformers.AutoTokenizer.from_pretrained(path)(workload.texts)["input_ids"]
+    assert [token for row in theirs for token in row] == workload.tokens.ids.tolist()
+    unknown = 5 if family == "mpnet" else 1
+    assert unknown not in workload.tokens.ids
+    assert workload.first(2).num_tokens == 27
+    for contestant in (
+        Contestant("pairloom"),
+        Contestant("pairloom", tokenize=False, threads=2),
+        Contestant("sentence-transformers", attention="eager", batch_size=4),
+        Contestant("sentence-transformers", attention="eager", batch_size=4, tokenize=False),
+    ):
+        found = encode_texts(contestant, path, workload, torch.device("cpu"), repeats=2)
+        assert found["batch_size"] == 6
+        assert len(found["step_s"]) == 2
+
+
+def test_lengths_of_a_workload_have_the_tokens_that_are_asked_for() -> None:
+    assert make_lengths("128", 1024, 512).tolist() == [128] * 8
+    assert make_lengths("512", 128, 64).tolist() == [64, 64]
+    mixed = make_lengths("mix", 100_000, 512)
+    assert abs(mixed.sum() - 100_000) < 512
+    assert mixed.max() == 256
+    assert (mixed < 20).mean() > 0.3, "titles"
+
+
+def test_the_error_of_vectors_is_measured_by_what_tells_texts_from_each_other() -> None:
+    vectors = np.array([[1, 0.1], [1, -0.1]], dtype=np.float32)
+    found = differences(vectors + np.float32(0.01), vectors)
+    assert found["vectors"] == pytest.approx(0.01, rel=1e-4)
+    assert found["error"] == pytest.approx(0.02 / 0.02**0.5, rel=1e-4), "four times 0.01 beside twice 0.1"
+    assert 0 < found["mean one minus cosine"] < 1e-4
+    assert differences(vectors, vectors)["error"] == 0
 
 
 def test_lengths_are_those_of_titles_and_bodies_and_keep_their_limits() -> None:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from pairloom.choices import Precision
 from pairloom.encode.encoder import Encoder
-from pairloom.encode.engine import Precision
 from pairloom.errors import UsageError
 from pairloom.models.dual import DualModel, load_any, read_dual
 from pairloom.models.model import Model

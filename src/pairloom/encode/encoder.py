@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pairloom.choices import Precision
 from pairloom.encode import similarity as similarities
-from pairloom.encode.engine import Engine, EngineName, Precision, make_engine
+from pairloom.encode.engine import Engine, EngineName, make_engine
 from pairloom.errors import UsageError
 from pairloom.models.model import Model
 from pairloom.models.names import load_model

@@ -22,7 +22,7 @@ from pairloom.models.relative import relative_buckets
 from pairloom.models.weights import Weights
 from pairloom.network.kernels import attend_packed, look_up, takes_packed
 from pairloom.network.noise import KeyedNoise, Noise
-from pairloom.network.packed import Packed
+from pairloom.network.packed import WIDTH_MULTIPLE, Packed
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
@@ -38,12 +38,16 @@ class Backbone(nn.Module):
     product (``qkv``), which is one large matrix product instead of three small ones.
     """
 
+    buckets: Tensor
+
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
         self.embeddings = Embeddings(architecture)
         if architecture.relative_buckets:
             self.relative_bias = nn.Embedding(architecture.relative_buckets, architecture.num_heads)
+            # Of the longest text there can be, once: its upper left corner is that of a shorter one.
+            self.register_buffer("buckets", _all_buckets(architecture), persistent=False)
         self.layers = nn.ModuleList(Layer(architecture, number) for number in range(architecture.num_layers))
         self.checkpoint_layers = False
         """Whether layers keep only their input for the backward pass and compute the rest again (Chen et al. 2016)."""
@@ -80,12 +84,10 @@ class Backbone(nn.Module):
             if packed.full or takes_packed(packed.ids.device, self.architecture, dtype):
                 return None
             return _closed(packed)[:, None, None, :].to(dtype)
-        places = np.arange(packed.width)
-        buckets = relative_buckets(
-            places[:, None] - places, self.architecture.relative_buckets, self.architecture.relative_max_distance
-        )
-        bias: Tensor = self.relative_bias(torch.from_numpy(buckets).to(packed.ids.device)).permute(2, 0, 1).unsqueeze(0)
-        return (bias if packed.full else bias + _closed(packed)[:, None, None, :]).to(dtype)
+        # Contiguous, because a GPU's kernels would otherwise make it so, in each layer.
+        buckets = self.buckets[: packed.width, : packed.width]
+        bias: Tensor = self.relative_bias(buckets).permute(2, 0, 1).contiguous().unsqueeze(0)
+        return (bias if packed.full else bias + _closed(packed)[:, None, None, :].to(bias.dtype)).to(dtype)
 
     def load_canonical(self, weights: Weights) -> None:
         """Copies canonical weights in."""
@@ -176,7 +178,9 @@ class Attention(nn.Module):
         if takes_packed(qkv.device, self.architecture, qkv.dtype):
             mixed = attend_packed(heads, packed, probability)
         else:
-            query, key, value = packed.pad(heads).permute(2, 0, 3, 1, 4).contiguous()
+            parts = packed.pad(heads).permute(2, 0, 3, 1, 4)
+            # The kernels of GPUs go by strides, and need no copy.
+            query, key, value = parts.contiguous() if parts.device.type == "cpu" else parts
             if noise is None:
                 mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
             else:
@@ -213,3 +217,10 @@ def _closed(packed: Packed) -> Float[Tensor, "B T"]:
     """Minus infinity where there is padding, for attention not to look there."""
     inside = packed.inside()
     return torch.zeros(inside.shape, device=inside.device).masked_fill_(~inside, -torch.inf)
+
+
+def _all_buckets(architecture: Architecture) -> Int[Tensor, "T T"]:
+    places = np.arange(-(-architecture.max_tokens // WIDTH_MULTIPLE) * WIDTH_MULTIPLE)
+    return torch.from_numpy(
+        relative_buckets(places[:, None] - places, architecture.relative_buckets, architecture.relative_max_distance)
+    )

@@ -6,7 +6,9 @@ product is spent on padding. Attention pads where it needs to (`Packed.pad`), or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ from torch import Tensor
 from pairloom.models.tokenizer import Tokens
 
 # Kernels like lengths that are multiples of it, and four random numbers are made at a time (`pairloom.network.noise`).
-_MULTIPLE = 8
+WIDTH_MULTIPLE = 8
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Packed:
         """Tokens of a row of the rectangle, T."""
         return _width(self.num_texts, len(self.ids), self.longest)
 
-    @property
+    @cached_property
     def places(self) -> Int[Tensor, "S"]:
         """Where each token stands in the rectangle, counted row by row."""
         return self.texts * self.width + self.positions
@@ -85,7 +87,7 @@ def num_padding(lengths: npt.NDArray[np.int64]) -> int:
 
 
 def _width(num_texts: int, num_tokens: int, longest: int) -> int:
-    return longest if num_texts * longest == num_tokens else -(-longest // _MULTIPLE) * _MULTIPLE
+    return longest if num_texts * longest == num_tokens else -(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
 
 
 def pack(tokens: Tokens, rows: npt.NDArray[np.int64], device: torch.device) -> Packed:
@@ -101,17 +103,23 @@ def pack(tokens: Tokens, rows: npt.NDArray[np.int64], device: torch.device) -> P
     texts = np.repeat(np.arange(len(rows)), lengths)
     positions = np.arange(ends[-1]) - ends[:-1][texts]
     starts = (np.cumsum(tokens.lengths) - tokens.lengths)[rows]
-    ids = tokens.ids[starts[texts] + positions].astype(np.int64)
-
-    def move(array: npt.NDArray[np.int64]) -> Tensor:
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
+    numbers = tokens.ids[starts[texts] + positions]
+    moved = _move((numbers, positions, texts, lengths, ends), device)
     return Packed(
-        ids=move(ids),
-        positions=move(positions),
-        texts=move(texts),
-        lengths=move(lengths),
-        ends=move(ends).int(),
+        ids=moved[0],
+        positions=moved[1],
+        texts=moved[2],
+        lengths=moved[3],
+        ends=moved[4].int(),
         longest=int(lengths.max()),
     )
+
+
+def _move(arrays: Sequence[npt.NDArray[np.integer]], device: torch.device) -> Sequence[Int[Tensor, "_"]]:
+    """Whole numbers to a device, all in one transfer, for which a GPU's host does not wait."""
+    sizes = [len(array) for array in arrays]
+    # Torch gives pinned memory to nobody else before the transfer is done, though nothing here holds it any longer.
+    pinned = device.type == "cuda"
+    host = torch.empty(sum(sizes), dtype=torch.int64, pin_memory=pinned)
+    np.concatenate(arrays, out=host.numpy())
+    return torch.split(host.to(device, non_blocking=pinned), sizes)
