@@ -460,26 +460,96 @@ def evaluate(
 @app.command()
 def encode(
     model: ModelName,
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help=".txt, .jsonl (also .gz), a task, or shards.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files (.txt, .jsonl, .csv, .tsv, .parquet, .arrow), a task, shards, or - for stdin.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The vectors folder to make.")],
     field: Annotated[str | None, typer.Option(help="The field or column that holds the text.")] = None,
+    id_field: Annotated[str | None, typer.Option(help="The field or column that holds the id.")] = None,
+    format: Annotated[  # noqa: A002 - the option's name
+        Literal["txt", "jsonl", "csv", "tsv", "parquet", "arrow"] | None,
+        typer.Option(help="What the files are, if their names do not say it."),
+    ] = None,
+    errors: Annotated[
+        Literal["strict", "replace"], typer.Option(help="What becomes of bytes that are no UTF-8.")
+    ] = "strict",
+    store: Annotated[
+        Literal["float32", "float16", "int8"], typer.Option(help="The type of the stored numbers.")
+    ] = "float32",
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Do the part I of N (1/4 to 4/4), for `pairloom merge`.")
+    ] = None,
+    ray: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="By N workers of a Ray cluster, or of Ray on this machine.")
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, and do not go on where it was ended.")
+    ] = False,
     precision: Precision = "float32",
     device: Device = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Encode texts into a folder of vectors.
+    """Encode texts into a folder of vectors; ended before it is done, the same command goes on where it was.
 
     Example: `pairloom encode model task --out vectors`
     """
     from pairloom.artifacts import refuse_occupied
+    from pairloom.encode.bulk import encode_texts
     from pairloom.encode.dual_encoder import load_encoder
-    from pairloom.encode.inputs import read_texts
-    from pairloom.encode.vectors import encode_texts
+    from pairloom.encode.job_input import parse_shard
+    from pairloom.encode.sources import Sources
 
     refuse_occupied(out)
-    encoder = load_encoder(model, precision=precision, device=device)
-    facts = encode_texts(encoder, read_texts(source, field), out, origin=str(source), show_progress=not quiet)
+    part = None if shard is None else parse_shard(shard)
+    reading: dict[str, Any] = {"field": field, "id_field": id_field, "errors": errors, "format": format}
+    encoding: dict[str, Any] = {"precision": precision, "device": device}
+    if ray is not None:
+        if part is not None:
+            raise UsageError("--shard and --ray both divide the work; give one of them")
+        from pairloom.encode.ray_job import RayJob, encode_on_ray
+
+        job = RayJob([model], sources, reading, encoding, store)
+        num_gpus = 1.0 if (device or "").startswith("cuda") else 0.0
+        facts = encode_on_ray(job, out, num_workers=ray, num_gpus=num_gpus, restart=restart, show_progress=not quiet)
+    else:
+        texts = Sources(sources, **reading)  # what is wrong with them is better known before the model is loaded
+        facts = encode_texts(
+            load_encoder(model, **encoding),
+            texts,
+            out,
+            origin=texts.name,
+            store=store,
+            shard=part,
+            job=texts.state,
+            restart=restart,
+            share_read=texts.share_read,
+            show_progress=not quiet,
+        )
+    _report_vectors(facts, as_json, out)
+
+
+@app.command()
+def merge(
+    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="What pairloom encode --shard has made.")],
+    out: Annotated[Path, typer.Option(help="The vectors folder to make.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Join the parts of a job to the folder of vectors that one process would have made.
+
+    Example: `pairloom merge part-1 part-2 part-3 --out vectors`
+    """
+    from pairloom.encode.merge import merge_parts
+
+    _report_vectors(merge_parts(parts, out, show_progress=not quiet), as_json, out)
+
+
+def _report_vectors(facts: dict[str, Any], as_json: bool, out: Path) -> None:
     _report(facts, as_json, f"wrote {out}")
     if facts["truncated"]:
         logging.getLogger("pairloom").warning(

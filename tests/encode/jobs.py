@@ -92,7 +92,7 @@ class Command:
     source: Path
     out: Path
     store: str = "float32"
-    shard: str = "1/1"
+    shard: str | None = None
     rows_per_file: int = 2**20
     block_s: float = 0.0
     max_file_bytes: int | None = None
@@ -100,7 +100,9 @@ class Command:
     kill_in: str | None = None
 
     def start(self) -> subprocess.Popen[str]:
-        arguments = json.dumps({name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()})
+        arguments = json.dumps(
+            {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+        )
         return subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "tests.encode.jobs", arguments],
             stdout=subprocess.PIPE,
@@ -149,7 +151,7 @@ def main(arguments: dict[str, Any]) -> None:
             Path(arguments["out"]),
             origin="texts",
             store=arguments["store"],
-            shard=parse_shard(arguments["shard"]),
+            shard=parse_shard(arguments["shard"]) if arguments["shard"] else None,
             job=source_state([source]),
             show_progress=False,
         )

@@ -57,7 +57,12 @@ class Job:
         encoder = options.pop("encoder", None) or Encoder(self.model, precision="float32", engine=engine)
         try:
             return encode_texts(
-                encoder, self._read(stop_at), options.pop("out", self.out), origin="texts", show_progress=False, **options
+                encoder,
+                self._read(stop_at),
+                options.pop("out", self.out),
+                origin="texts",
+                show_progress=False,
+                **options,
             )
         finally:
             self.num_encoded = engine.num_texts
@@ -68,9 +73,17 @@ class Job:
                 raise KeyboardInterrupt
             yield text
 
-    def stop(self, at: int, **options: Any) -> None:
+    def stop(self, at: int, **options: Any) -> int:
+        """Returns how many texts are encoded and written down: all before it but for the blocks in work."""
         with pytest.raises(KeyboardInterrupt):
             self.run(stop_at=at, **options)
+        return self.num_done()
+
+    def num_done(self) -> int:
+        lines = (self.folder / "journal.jsonl").read_text().splitlines()
+        rows: int = json.loads(lines[-1][9:])["done"]["rows"]
+        assert rows % BLOCK_TEXTS == 0
+        return rows
 
 
 @pytest.fixture
@@ -104,17 +117,17 @@ def command(model_folder: Path, tmp_path: Path) -> Callable[..., Command]:
 
 
 @pytest.mark.parametrize("store", ["float32", "float16", "int8"])
-@pytest.mark.parametrize("stops", [[20], [100, 101, 299], [16, 48, 64, 160, 208]])
+@pytest.mark.parametrize("stops", [[150], [100, 101, 299], [80, 112, 128, 224, 272]])
 def test_what_is_done_is_not_done_again(
     job: Job, unbroken: Callable[..., dict[str, Any]], store: str, stops: list[int]
 ) -> None:
     expected = unbroken(store=store)
     done = 0
     for stop in stops:
-        job.stop(stop, store=store)
+        before, done = done, job.stop(stop, store=store)
         assert not job.out.exists()
-        assert job.num_encoded == stop // BLOCK_TEXTS * BLOCK_TEXTS - done
-        done += job.num_encoded
+        assert 0 < done <= stop
+        assert before <= done <= before + job.num_encoded <= stop
     facts = job.run(store=store)
     assert job.num_encoded == NUM_TEXTS - done
     assert facts["count"] == NUM_TEXTS
@@ -124,11 +137,14 @@ def test_what_is_done_is_not_done_again(
 
 
 def test_seconds_of_all_processes_count(job: Job) -> None:
-    job.stop(48, engine=MeanEngine(seconds=0.1))
-    assert job.run()["seconds"] >= 0.3
+    done = job.stop(112, engine=MeanEngine(seconds=0.05))
+    assert done > 0
+    assert job.run()["seconds"] >= 0.05 * done / BLOCK_TEXTS
 
 
-def test_a_kill_at_any_moment(command: Callable[..., Command], unbroken: Callable[..., dict[str, Any]], job: Job) -> None:
+def test_a_kill_at_any_moment(
+    command: Callable[..., Command], unbroken: Callable[..., dict[str, Any]], job: Job
+) -> None:
     expected = unbroken()
     dice = random.Random(1)
     journal = job.folder / "journal.jsonl"
@@ -144,7 +160,7 @@ def test_a_kill_at_any_moment(command: Callable[..., Command], unbroken: Callabl
         sizes.append(journal.stat().st_size)
     code, said, num_encoded = command().run()
     assert (code, said) == (0, "")
-    assert num_encoded < NUM_TEXTS - 3 * BLOCK_TEXTS
+    assert num_encoded <= NUM_TEXTS - 3 * BLOCK_TEXTS
     assert content(job.out) == expected
 
 
@@ -152,7 +168,7 @@ def test_a_kill_at_any_moment(command: Callable[..., Command], unbroken: Callabl
     ("rows_per_file", "limits"),
     [
         (1000, [5_000, 12_345, 20_001]),  # in a file of vectors
-        (5, [1_300, 2_000, 2_777]),  # in the journal: nothing else is as long
+        (5, [1_300, 4_000, 7_777]),  # in the journal: nothing else is as long
     ],
 )
 def test_a_kill_in_the_middle_of_a_write(
@@ -185,9 +201,7 @@ def test_a_kill_just_before_the_folder_is_put_in_place(
 
 
 @pytest.mark.parametrize("fault", ["cut", "changed"])
-def test_journals_whose_last_lines_are_not_whole(
-    job: Job, unbroken: Callable[..., dict[str, Any]], fault: str
-) -> None:
+def test_journals_whose_last_lines_are_not_whole(job: Job, unbroken: Callable[..., dict[str, Any]], fault: str) -> None:
     expected = unbroken()
     job.stop(250)
     journal = job.folder / "journal.jsonl"
@@ -212,7 +226,9 @@ def test_data_that_has_gone_is_said(job: Job) -> None:
     job.stop(250)
     file = job.folder / "artifact" / "vectors-00000.npy"
     os.truncate(file, 1000)
-    with pytest.raises(ArtifactError, match=r"vectors-00000\.npy: is missing or shorter than it was; begin anew with --restart"):
+    with pytest.raises(
+        ArtifactError, match=r"vectors-00000\.npy: is missing or shorter than it was; begin anew with --restart"
+    ):
         job.run()
     (job.folder / "artifact" / "texts-00002.jsonl").unlink()
     with pytest.raises(ArtifactError, match=r"is missing or shorter"):
@@ -235,12 +251,16 @@ def test_a_full_disk_is_one_sentence_and_what_is_done_stays(
 
 
 def test_a_fault_in_the_input_costs_nothing_that_is_done(job: Job) -> None:
-    job.texts[200:] = [Text("x", 3)]  # type: ignore[arg-type]
-    with pytest.raises(UsageError):
-        job.run()
-    job.texts = make_texts(NUM_TEXTS)
+    def texts() -> Iterator[Text]:
+        yield from job.texts[:200]
+        raise InputError("not UTF-8", "texts", 201)
+
+    encoder = Encoder(job.model, precision="float32", engine=MeanEngine())
+    with pytest.raises(InputError, match="texts, line 201: not UTF-8"):
+        encode_texts(encoder, texts(), job.out, origin="texts", show_progress=False)
+    done = job.num_done()
     job.run()
-    assert job.num_encoded == NUM_TEXTS - 192
+    assert 0 < job.num_encoded == NUM_TEXTS - done
 
 
 # What is refused.
@@ -253,7 +273,7 @@ def test_another_job_is_refused_with_what_differs(job: Job, tmp_path: Path) -> N
     journal = (job.folder / "journal.jsonl").read_bytes()
     for options, expected in (
         ({"store": "int8"}, "begun with storage float32, not int8"),
-        ({"shard": Shard(1, 3)}, "begun with part 1/1, not 2/3"),
+        ({"shard": Shard(1, 3)}, "begun with part none, not 2/3"),
         ({"job": source_state(files[:1], field="title")}, "begun with field body, not title"),
         ({"job": source_state(files[:1])}, "begun with field body, not none"),
         ({"job": source_state(files[1:], field="body")}, f"begun with the input {files[0]}, not {files[1]}"),
@@ -271,7 +291,9 @@ def test_another_job_is_refused_with_what_differs(job: Job, tmp_path: Path) -> N
 def test_another_model_and_precision_are_refused(job: Job, backbone_folder: Callable[[str], Path]) -> None:
     job.stop(100)
     other = Encoder(backbone_folder("bert"), precision="float32", engine=MeanEngine())
-    with pytest.raises(ArtifactError, match=r"begun with model [0-9a-f]{32}, not [0-9a-f]{32}; give the same, or begin anew"):
+    with pytest.raises(
+        ArtifactError, match=r"begun with model [0-9a-f]{32}, not [0-9a-f]{32}; give the same, or begin anew"
+    ):
         job.run(encoder=other)
     other = Encoder(job.model, precision="bfloat16", engine=MeanEngine())
     with pytest.raises(ArtifactError, match="begun with precision float32, not bfloat16"):
@@ -282,21 +304,24 @@ def test_another_model_and_precision_are_refused(job: Job, backbone_folder: Call
 
 @pytest.mark.parametrize("place", [0, 64, 111])
 def test_texts_that_are_not_those_encoded_are_refused(job: Job, place: int) -> None:
-    job.stop(120)
+    done = job.stop(250)
     job.texts[place] = Text(job.texts[place].id, "something else")
-    with pytest.raises(ArtifactError, match="texts: its first 112 texts are not those that were encoded before; give the same"):
+    expected = (
+        f"texts: its first {done} texts are not those that were encoded before; give the same input, or begin anew"
+    )
+    with pytest.raises(ArtifactError, match=expected):
         job.run()
-    job.texts = make_texts(NUM_TEXTS)[:100]
-    with pytest.raises(ArtifactError, match="its first 112 texts are not those"):
+    job.texts = make_texts(NUM_TEXTS)[: done - 1]
+    with pytest.raises(ArtifactError, match=expected):
         job.run()
     assert job.num_encoded == 0
 
 
 def test_a_text_that_is_not_yet_encoded_may_change(job: Job) -> None:
-    job.stop(120)
-    job.texts[115] = Text("new", "something else")
+    done = job.stop(120)
+    job.texts[done] = Text("new", "something else")
     job.run()
-    assert VectorSet(job.out).texts([115]) == [Text("new", "something else")]
+    assert VectorSet(job.out).texts([done]) == [Text("new", "something else")]
 
 
 def test_two_processes_at_once(job: Job) -> None:
@@ -434,7 +459,7 @@ def test_speed_and_time_left_are_shown(
     encoder = Encoder(job.model, precision="float32", engine=MeanEngine(seconds=0.01))
     encode_texts(encoder, job.texts, job.out, origin="texts", share_read=lambda: next(share))
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 19
+    assert len(lines) == -(-NUM_TEXTS // BLOCK_TEXTS)
     assert "encoding: 16 texts" in lines[0]
     assert lines[0].endswith("tokens/s")
     assert "% read, 0:00:0" in lines[5]

@@ -47,7 +47,7 @@ def encode_texts(
     *,
     origin: str,
     store: Storage = "float32",
-    shard: Shard = WHOLE,
+    shard: Shard | None = None,
     job: Mapping[str, Any] | None = None,
     restart: bool = False,
     share_read: Callable[[], float | None] | None = None,
@@ -63,7 +63,7 @@ def encode_texts(
         out: The folder to make.
         origin: Where the texts came from, for the manifest.
         store: The type of the stored numbers.
-        shard: The part of the blocks of texts to encode; `pairloom.encode.merge.merge_parts` joins all parts.
+        shard: Which part of the job to do, if not all of it; `pairloom.encode.merge.merge_parts` joins all parts.
         job: What else must be the same when an ended process's work is taken up, as
             `pairloom.encode.job_input.source_state` gives it.
         restart: Whether to begin anew instead.
@@ -79,35 +79,27 @@ def encode_texts(
         InputError: There are no texts.
         ModelError: A vector is not finite, or has a number too large for ``store``.
     """
-    query, document = halves(encoder)
+    _, document = halves(encoder)
     layout = VectorLayout(document.dimensions, store, vector_files.ROWS_PER_FILE)
-    identity = {
-        "layout": LAYOUT,
-        "rows_per_file": layout.rows_per_file,
-        "model": document.fingerprint,
-        "queries'_model": None if query is document else query.fingerprint,
-        "precision": document.precision,
-        "storage": store,
-        "part": str(shard),
-        **(job or {}),
-    }
+    identity = job_identity(encoder, store, shard, job)
     try:
         with open_job(out, identity, restart=restart) as work:
-            source = JobInput(texts, shard, work.done.behind, origin=origin, share_read=share_read)
+            source = JobInput(texts, shard or WHOLE, work.done.behind, origin=origin, share_read=share_read)
             if work.done.rows:
                 log.info("%s: going on behind the %s texts that are encoded", out, f"{work.done.rows:,}")
             with meter("encoding", unit="texts", show=show_progress) as progress:
-                for count, note in _encode(work, document, source, layout, count_blocks=shard != WHOLE):
+                for count, note in _encode(work, document, source, layout, count_blocks=shard is not None):
                     progress.advance(count, note)
             if not source.behind.texts:
                 raise InputError("holds no text", origin)
             facts = {
                 **_model_facts(encoder, layout, origin),
-                **_count_facts(work.done, source, shard),
+                **_count_facts(work.done, source),
             }
-            if shard != WHOLE:
+            if shard is not None:
+                facts |= _part_facts(source, shard, identity)
                 np.save(work.data / BLOCKS, np.array(work.block_rows, dtype="<i8"))
-            place_job(work, out, KIND if shard == WHOLE else PART_KIND, facts)
+            place_job(work, out, KIND if shard is None else PART_KIND, facts)
     except OSError as error:
         if error.errno in DISK_FULL:
             raise ArtifactError(
@@ -115,6 +107,23 @@ def encode_texts(
             ) from None
         raise
     return facts
+
+
+def job_identity(
+    encoder: AnyEncoder, store: Storage, shard: Shard | None = None, job: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What must be the same when a job is taken up, as JSON values; arguments as in `encode_texts`."""
+    query, document = halves(encoder)
+    return {
+        "layout": LAYOUT,
+        "rows_per_file": vector_files.ROWS_PER_FILE,
+        "model": document.fingerprint,
+        "queries'_model": None if query is document else query.fingerprint,
+        "precision": document.precision,
+        "storage": store,
+        "part": None if shard is None else str(shard),
+        **(job or {}),
+    }
 
 
 def _encode(
@@ -228,20 +237,23 @@ def _model_facts(encoder: AnyEncoder, layout: VectorLayout, origin: str) -> dict
     }
 
 
-def _count_facts(done: Done, source: JobInput, shard: Shard) -> dict[str, Any]:
-    part = {
-        "part": shard.index + 1,
-        "parts": shard.count,
-        "input_count": source.behind.texts,
-        "input_blocks": source.behind.blocks,
-    }
+def _count_facts(done: Done, source: JobInput) -> dict[str, Any]:
     return {
         "input_sha256": source.behind.sha256,
         "count": done.rows,
         "truncated": done.truncated,
         "tokens": done.tokens,
         "seconds": round(done.seconds, 3),
-        **({} if shard == WHOLE else part),
+    }
+
+
+def _part_facts(source: JobInput, shard: Shard, identity: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "part": shard.index + 1,
+        "parts": shard.count,
+        "input_count": source.behind.texts,
+        "input_blocks": source.behind.blocks,
+        "job": identity,
     }
 
 

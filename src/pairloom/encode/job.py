@@ -8,6 +8,7 @@ itself, so one that was cut is known. Whoever goes on cuts the data to the last 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import zlib
@@ -20,6 +21,8 @@ from typing import Any
 from pairloom.artifacts import Draft, FileEntry, flush, only_one, place_artifact, refuse_occupied, resolved
 from pairloom.encode.job_input import Behind
 from pairloom.errors import ArtifactError
+
+log = logging.getLogger(__name__)
 
 _JOURNAL = "journal.jsonl"
 _CHECKSUM_DIGITS = 8
@@ -88,8 +91,9 @@ class Job:
             self._begin()
             return
         if identity != self._identity:
-            difference = _difference(identity, self._identity)
-            raise ArtifactError(f"{out}: {difference}; give the same, or begin anew with --restart")
+            raise ArtifactError(
+                f"{out}: {difference(identity, self._identity)}; give the same, or begin anew with --restart"
+            )
         os.truncate(self._journal, place)
         self.done = Done(**{**last["done"], "behind": Behind(**last["done"]["behind"])})
         self.finished = {name: FileEntry(**entry) for name, entry in finished.items()}
@@ -150,6 +154,10 @@ def open_job(out: Path, identity: dict[str, Any], *, restart: bool = False) -> I
         try:
             job.take_up(out)
             yield job
+        except BaseException:
+            if job.done.rows:
+                log.info("%s: %s texts are encoded; the same command goes on from there", out, f"{job.done.rows:,}")
+            raise
         finally:
             if not job.done.behind.blocks:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -175,7 +183,7 @@ def _whole_lines(journal: Path) -> Iterator[tuple[dict[str, Any], int]]:
             yield json.loads(content), place
 
 
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """The first thing in which two jobs differ, in words."""
     for name in {**before, **now}:
         was, is_now = before.get(name), now.get(name)

@@ -24,7 +24,8 @@ _SAME = (
     *("layout", "fingerprint", "query_fingerprint", "precision", "storage", "dimensions", "rows_per_file"),
     *("parts", "input_sha256", "input_count", "input_blocks"),
 )
-_ONLY_OF_PARTS = ("part", "parts", "input_count", "input_blocks")
+_NUMBERS_OF_PARTS = ("part", "parts", "input_count", "input_blocks")
+_ONLY_OF_PARTS = (*_NUMBERS_OF_PARTS, "job")
 _SUMS = ("count", "truncated", "tokens", "seconds")
 _SHOWN = 20
 
@@ -77,7 +78,7 @@ class _Part:
         try:
             self.layout, self.num_rows = read_layout(self.facts)
             self.index = int(self.facts["part"]) - 1
-            if not all(isinstance(self.facts[name], int | float) for name in _SUMS + _ONLY_OF_PARTS):
+            if not all(isinstance(self.facts[name], int | float) for name in _SUMS + _NUMBERS_OF_PARTS):
                 raise ValueError("a number in its manifest is none")
             if file_sha256(path / BLOCKS) != self._entries[BLOCKS].sha256:
                 raise ValueError(f"{BLOCKS} has changed since it was written")
