@@ -371,7 +371,8 @@ def test_nothing_to_encode_leaves_nothing(job: Job, tmp_path: Path) -> None:
 
 
 def test_an_interrupt_before_anything_is_done_leaves_nothing(job: Job, tmp_path: Path) -> None:
-    job.stop(5)
+    with pytest.raises(KeyboardInterrupt):
+        job.run(stop_at=5)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -185,7 +185,8 @@ def test_opening_compares_sizes_and_verifying_every_byte(stored: Callable[..., V
         ("vectors-00000.npy", 3, "rows"),
         ("vectors-00000.npy", 62, "rows"),
         ("offsets-00000.npy", 3, "texts"),
-        ("offsets-00000.npy", 130, "texts"),
+        ("offsets-00000.npy", 142, "texts"),  # far behind the end
+        ("offsets-00000.npy", 143, "texts"),  # and before the beginning
         ("texts-00000.jsonl", 1, "texts"),
     ],
 )
@@ -194,7 +195,7 @@ def test_what_makes_no_sense_is_named_when_it_is_read(
 ) -> None:
     path = stored().path
     content = bytearray((path / name).read_bytes())
-    content[place] ^= 64
+    content[place] ^= 192
     (path / name).write_bytes(content)
     with pytest.raises(ArtifactError, match=r"(texts|vectors|offsets)-00000\.\w+: damaged \(.*\); encode again"):
         getattr(VectorSet(path), asks)([0])
@@ -208,7 +209,7 @@ def test_what_makes_no_sense_is_named_when_it_is_read(
         ({"count": "41"}, "make no sense"),
         ({"rows_per_file": 0}, "make no sense"),
         ({"rows_per_file": 8}, r"vectors-00003\.npy: missing"),
-        ({"dimensions": 16}, r"vectors-00000\.npy: damaged \(holds float32 \[16, 32\], not float32 \[16, 16\]\)"),
+        ({"dimensions": 16}, r"vectors-00000\.npy: damaged \(its header is not that of float32 \[16, 16\]\)"),
     ],
 )
 def test_facts_that_make_no_sense(stored: Callable[..., VectorSet], change: dict[str, Any], expected: str) -> None:

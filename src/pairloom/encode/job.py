@@ -116,9 +116,13 @@ class Job:
         self.done, self.finished, self.block_rows = Done(), {}, []
         self._journal.unlink(missing_ok=True)
         shutil.rmtree(self.data, ignore_errors=True)
-        self.data.mkdir()
-        self._write(self._identity)
-        flush(self.folder)
+        try:
+            self.data.mkdir()
+            self._write(self._identity)
+            flush(self.folder)
+        except OSError:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
 
     def _write(self, record: dict[str, Any]) -> None:
         content = json.dumps(record).encode()
@@ -151,8 +155,8 @@ def open_job(out: Path, identity: dict[str, Any], *, restart: bool = False) -> I
         job = Job(folder, json.loads(json.dumps(identity)))
         if restart:
             (folder / _JOURNAL).unlink(missing_ok=True)
+        job.take_up(out)
         try:
-            job.take_up(out)
             yield job
         except BaseException:
             if job.done.rows:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pairloom.artifacts import FileEntry, file_sha256, new_artifact, read_manifest
 from pairloom.encode.bulk import BLOCKS
-from pairloom.encode.vector_files import Rows, VectorWriter, column_name, texts_name
+from pairloom.encode.vector_files import Rows, VectorWriter, column_name, npy_header, texts_name
 from pairloom.encode.vectors import KIND, PART_KIND, read_layout
 from pairloom.errors import ArtifactError, UsageError
 from pairloom.progress import meter
@@ -119,8 +119,7 @@ class _Part:
             name = column_name(kind, number)
             file = self._files[kind] = self._checked(name)
             rows = min(self.layout.rows_per_file, self.num_rows - number * self.layout.rows_per_file)
-            if file.read_header() != ((rows + (kind == "offsets"), *shape), dtype):
-                raise ArtifactError(f"{self.path / name}: damaged; encode this part again")
+            file.expect(npy_header(dtype, (rows + (kind == "offsets"), *shape)).tobytes())
         self._files["texts"] = self._checked(texts_name(number))
         self._text_end = int(self._files["offsets"].numbers(np.dtype("<i8"), 1)[0])
 
@@ -149,21 +148,16 @@ class _CheckedFile:
 
     def read(self, size: int) -> bytes:
         """The next bytes: as many, or the checksum is wrong."""
-        content = self._stream.read(size) if size >= 0 else b""
+        content = self._stream.read(size) if 0 <= size <= self._entry.bytes else b""
         if len(content) != size:
             raise self._changed()
         self._sha256.update(content)
         return content
 
-    def read_header(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Shape and type of a .npy file."""
-        try:
-            if np.lib.format.read_magic(self) != (1, 0):  # type: ignore[arg-type]
-                raise ValueError
-            shape, _, dtype = np.lib.format.read_array_header_1_0(self)  # type: ignore[arg-type]
-        except ValueError:
-            raise self._changed() from None
-        return shape, dtype
+    def expect(self, content: bytes) -> None:
+        """Reads what must be this."""
+        if self.read(len(content)) != content:
+            raise self._changed()
 
     def numbers(self, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
         return np.frombuffer(self.read(dtype.itemsize * count), dtype=dtype)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pairloom.artifacts import read_manifest
 from pairloom.encode.storage import STORAGES, unpack
-from pairloom.encode.vector_files import LAYOUT, VectorLayout, column_name, texts_name
+from pairloom.encode.vector_files import LAYOUT, VectorLayout, column_name, npy_header, texts_name
 from pairloom.errors import ArtifactError
 from pairloom.records import Text
 
@@ -100,9 +100,12 @@ class VectorSet:
             offsets = self._column("offsets", part)
             file = self.path / texts_name(part)
             try:
+                num_bytes = file.stat().st_size
                 with file.open("rb") as stream:
                     for row in group:
                         begin, end = offsets[row % size : row % size + 2].tolist()
+                        if not 0 <= begin < end <= num_bytes:
+                            raise ValueError(f"text {row} cannot lie from byte {begin} to {end}")
                         stream.seek(begin)
                         record = json.loads(stream.read(end - begin))
                         found.append(Text(record["id"], record["text"]))
@@ -154,13 +157,14 @@ class VectorSet:
         file = self.path / column_name(kind, part)
         dtype, shape = self.layout.columns()[kind]
         count = min(self.layout.rows_per_file, len(self) - part * self.layout.rows_per_file) + (kind == "offsets")
+        header = npy_header(dtype, (count, *shape)).tobytes()
         try:
-            numbers: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+            with file.open("rb") as stream:
+                if stream.read(len(header)) != header:
+                    raise ValueError(f"its header is not that of {dtype} {[count, *shape]}")
+                return np.memmap(stream, dtype, "r", len(header), (count, *shape))
+        except (ValueError, OSError) as error:
             raise _damaged(file, error) from None
-        if numbers.shape != (count, *shape) or numbers.dtype != dtype:
-            raise _damaged(file, f"holds {numbers.dtype} {list(numbers.shape)}, not {dtype} {[count, *shape]}")
-        return numbers
 
 
 def read_layout(facts: dict[str, Any]) -> tuple[VectorLayout, int]:
