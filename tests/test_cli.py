@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from pairloom.cli import info
 from tests.conftest import make_pairs, make_shards, write_modules
 from tests.sources.tiny_dumps import MADE, write_dumps
 
-COMMANDS = ("demo", "prepare", "mixture", "train", "evaluate", "encode", "search", "info")
+COMMANDS = ("demo", "prepare", "mixture", "train", "evaluate", "encode", "merge", "search", "info")
 
 
 def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -296,7 +295,7 @@ def test_mistakes_in_the_command_exit_with_2(words: list[str], expected: str, tm
         (["prepare", "pair-files", "nothing.jsonl", "--out", "y"], "nothing.jsonl: no such file"),
         (["train", "adapt", "--out", "y"], "pairs: no such folder"),
         (["evaluate", "nothing/here", "nothing"], "nothing: no such"),
-        (["encode", "no/model", "in.txt", "--out", "y"], "no/model: no such folder"),
+        (["encode", "no/model", "in.txt", "--out", "y"], "in.txt: no such file"),
         (["search", "nothing", "query"], "nothing: no such folder"),
         (["info", "nothing"], "nothing: no such folder"),
         (["mixture", "nothing.json"], "nothing.json: no such file"),
@@ -429,25 +428,6 @@ def test_a_truncated_text_is_said(model_folder: Path, tmp_path: Path) -> None:
     done = run("evaluate", model_folder, "pairs.tsv", "--quiet", cwd=tmp_path)
     assert done.returncode == 0
     assert "texts longer than it takes, which were cut: 1" in done.stderr
-
-
-def test_an_interrupted_command_leaves_nothing_half_made(model_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("coffee and water\n" * 400_000)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pairloom", "encode", str(model_folder), "a.txt", "--out", "vectors"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not list(tmp_path.glob(".vectors.partial-*")):
-        time.sleep(0.01)
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert "interrupted" in errors
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_square_brackets_in_names_are_letters(pair_file: Path, tmp_path: Path) -> None:

@@ -68,10 +68,17 @@ class Manifest:
 
 @dataclass
 class Draft:
-    """An artifact under construction: write files below ``path`` and add ``facts``."""
+    """An artifact under construction: write files below ``path`` and add ``facts``.
+
+    Args:
+        path: The folder.
+        facts: What the manifest will say.
+        files: Files that are finished, with their checksums; they are not read again.
+    """
 
     path: Path
     facts: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, FileEntry] = field(default_factory=dict)
 
 
 @contextmanager
@@ -89,9 +96,19 @@ def new_artifact(path: Path, kind: str) -> Iterator[Draft]:
     with _partial_folder(path) as partial:
         draft = Draft(partial)
         yield draft
-        _write_manifest(draft, kind)
-        refuse_occupied(path)  # another process may have been faster
-        _rename(partial, path)
+        place_artifact(draft, path, kind)
+
+
+def place_artifact(draft: Draft, path: Path, kind: str) -> None:
+    """Makes a folder that is ready, whoever filled it, the artifact at ``path``; both are on the same file system.
+
+    Raises:
+        ArtifactError: Something else stands there.
+    """
+    path = resolved(path)
+    _write_manifest(draft, kind)
+    refuse_occupied(path)  # another process may have been faster
+    _rename(draft.path, path)
 
 
 @contextmanager
@@ -108,7 +125,7 @@ def new_file(path: Path) -> Iterator[Draft]:
     with _partial_folder(path) as partial:
         draft = Draft(partial / path.name)
         yield draft
-        _flush(draft.path)
+        flush(draft.path)
         refuse_occupied(path)
         _rename(draft.path, path)
 
@@ -224,6 +241,11 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def file_entry(path: Path) -> FileEntry:
+    """What a manifest says of a file, which is read for it."""
+    return FileEntry(path.stat().st_size, file_sha256(path))
+
+
 def refuse_occupied(path: Path) -> None:
     """Raises `ArtifactError` if something stands where an artifact is to be made: nothing is ever overwritten."""
     path = resolved(path)
@@ -252,7 +274,7 @@ def _rename(partial: Path, path: Path) -> None:
         partial.rename(path)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
-    _flush(path.parent)
+    flush(path.parent)
 
 
 def _remove_abandoned(path: Path) -> None:
@@ -284,19 +306,19 @@ def _write_manifest(draft: Draft, kind: str) -> None:
     files: dict[str, FileEntry] = {}
     for file in sorted(draft.path.rglob("*")):
         if file.is_dir():
-            _flush(file)
+            flush(file)
         else:
             name = file.relative_to(draft.path).as_posix()
-            files[name] = FileEntry(file.stat().st_size, file_sha256(file))
-            _flush(file)
+            files[name] = draft.files.get(name) or file_entry(file)
+            flush(file)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     manifest = asdict(Manifest(kind, draft.facts, files, f"pairloom {__version__}", created))
     (draft.path / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    _flush(draft.path / MANIFEST)
-    _flush(draft.path)
+    flush(draft.path / MANIFEST)
+    flush(draft.path)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Waits until a file or folder is on the disk, not only in the page cache."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -18,10 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pairloom.artifacts import file_sha256, is_artifact, read_manifest
+from pairloom.encode.bulk import encode_texts
 from pairloom.encode.encoder import Encoder
 from pairloom.encode.inputs import read_texts
 from pairloom.encode.similarity import top_k
-from pairloom.encode.vectors import VectorSet, encode_texts
+from pairloom.encode.vectors import VectorSet
 from pairloom.errors import ModelError
 from pairloom.evaluate.evaluation import Evaluation, evaluate
 from pairloom.evaluate.report import render
@@ -181,7 +182,7 @@ def _answers(questions: Sequence[tuple[str, set[str]]], vectors: Path, encoder: 
     stored = VectorSet(vectors)
     stored.check_model(encoder.fingerprint, encoder.model.name)
     query_vectors = encoder.encode_query([question for question, _ in questions])
-    rows, scores = top_k(query_vectors, stored.vectors, len(stored), encoder.similarity_name)
+    rows, scores = top_k(query_vectors, stored, len(stored), encoder.similarity_name)
     ids = [text.id for text in stored.texts(range(len(stored)))]
     answers = []
     for (question, right), found, score in zip(questions, rows, scores, strict=True):

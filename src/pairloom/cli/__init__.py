@@ -36,6 +36,7 @@ for command in (
     train.train,
     evaluate.evaluate,
     encode.encode,
+    encode.merge,
     search.search,
     info.info,
 ):

@@ -1,4 +1,4 @@
-"""``pairloom encode``: texts to vectors."""
+"""``pairloom encode`` and ``merge``: texts to vectors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pairloom.cli.options import Device, Json, ModelName, Precision, Quiet
+from pairloom.artifacts import refuse_occupied
+from pairloom.cli.options import Device, FastPrecision, Json, ModelName, Quiet, Threads
 from pairloom.cli.output import report
 from pairloom.errors import InputError, ModelError, UsageError
 
@@ -23,42 +24,112 @@ if TYPE_CHECKING:
 
 def encode(
     model: ModelName,
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help=".txt, .jsonl (also .gz), a task, shards, or - for stdin.")
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files (.txt, .jsonl, .csv, .tsv, .parquet, .arrow), a task, shards, or - for stdin.",
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="The vectors folder to make; by default vectors are printed, a line a text.")
     ] = None,
     field: Annotated[str | None, typer.Option(help="The field or column that holds the text.")] = None,
-    precision: Precision = "float32",
+    id_field: Annotated[str | None, typer.Option(help="The field or column that holds the id.")] = None,
+    format: Annotated[  # noqa: A002 - the option's name
+        Literal["txt", "jsonl", "csv", "tsv", "parquet", "arrow"] | None,
+        typer.Option(help="What the files are, if their names do not say it."),
+    ] = None,
+    errors: Annotated[
+        Literal["strict", "replace"], typer.Option(help="What becomes of bytes that are no UTF-8.")
+    ] = "strict",
+    store: Annotated[
+        Literal["float32", "float16", "int8"], typer.Option(help="The type of the stored numbers.")
+    ] = "float32",
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Do the part I of N (1/4 to 4/4), for `pairloom merge`.")
+    ] = None,
+    ray: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="By N workers of a Ray cluster, or of Ray on this machine.")
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, and do not go on where it was ended.")
+    ] = False,
+    precision: FastPrecision = None,
     device: Device = None,
+    threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Encode texts into a folder of vectors, or print the vectors of a few as JSON lines.
 
+    Ended before it is done, the same command goes on where it was.
+
     Example: `pairloom encode model task --out vectors`
 
     One sentence: `echo "How do I read a file?" | pairloom encode model -`
     """
-    from pairloom.artifacts import refuse_occupied
     from pairloom.encode.dual_encoder import halves, load_encoder
-    from pairloom.encode.inputs import read_texts
+    from pairloom.encode.job_input import parse_shard
+    from pairloom.encode.sources import Sources
 
+    reading: dict[str, Any] = {"field": field, "id_field": id_field, "errors": errors, "format": format}
+    encoding: dict[str, Any] = {"precision": precision, "device": device, "threads": threads}
     if out is None:
-        if as_json:
+        if as_json or shard or ray or restart or store != "float32":
             raise UsageError(
-                "--json is for the facts about a folder of vectors; without --out, vectors are JSON lines anyway"
+                "--json, --store, --shard, --ray and --restart are for a folder of vectors; say where with --out (without it, "
+                "vectors are printed as JSON lines)"
             )
-        texts = read_texts(source, field)
-        if not _print_vectors(halves(load_encoder(model, precision=precision, device=device))[1], texts):
-            raise InputError("holds no text", source)
+        texts = Sources(sources, **reading)
+        if not _print_vectors(halves(load_encoder(model, **encoding))[1], texts):
+            raise InputError("holds no text", texts.name)
         return
-    from pairloom.encode.vectors import encode_texts
-
     refuse_occupied(out)
-    encoder = load_encoder(model, precision=precision, device=device)
-    facts = encode_texts(encoder, read_texts(source, field), out, origin=str(source), show_progress=not quiet)
+    part = None if shard is None else parse_shard(shard)
+    if ray is not None:
+        if part is not None:
+            raise UsageError("--shard and --ray both divide the work; give one of them")
+        from pairloom.encode.ray_job import RayJob, encode_on_ray
+
+        job = RayJob([model], sources, reading, encoding, store)
+        num_gpus = 1.0 if (device or "").startswith("cuda") else 0.0
+        facts = encode_on_ray(job, out, num_workers=ray, num_gpus=num_gpus, restart=restart, show_progress=not quiet)
+    else:
+        from pairloom.encode.bulk import encode_texts
+
+        texts = Sources(sources, **reading)  # what is wrong with them is better known before the model is loaded
+        facts = encode_texts(
+            load_encoder(model, **encoding),
+            texts,
+            out,
+            origin=texts.name,
+            store=store,
+            shard=part,
+            job=texts.state,
+            restart=restart,
+            share_read=texts.share_read,
+            show_progress=not quiet,
+        )
+    _report(facts, as_json, out)
+
+
+def merge(
+    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="What pairloom encode --shard has made.")],
+    out: Annotated[Path, typer.Option(help="The vectors folder to make.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Join the parts of a job to the folder of vectors that one process would have made.
+
+    Example: `pairloom merge part-1 part-2 part-3 --out vectors`
+    """
+    from pairloom.encode.merge import merge_parts
+
+    _report(merge_parts(parts, out, show_progress=not quiet), as_json, out)
+
+
+def _report(facts: dict[str, Any], as_json: bool, out: Path) -> None:
     report(facts, as_json, f"wrote {out}")
     _warn_of_cut_texts(facts["truncated"], facts["count"], facts["max_tokens"])
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pairloom.cli.options import Device, Json, ModelName, Precision, Quiet
+from pairloom.cli.options import Device, Json, MeasuredPrecision, ModelName, Quiet
 from pairloom.cli.output import print_json, show
 
 
@@ -23,7 +23,7 @@ def evaluate(
         Literal["cosine", "dot"] | None,
         typer.Option(help="How vectors are compared; by default as each model was made for."),
     ] = None,
-    precision: Precision = "float32",
+    precision: MeasuredPrecision = "float32",
     device: Device = None,
     quiet: Quiet = False,
     as_json: Json = False,

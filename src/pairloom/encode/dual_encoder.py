@@ -32,6 +32,7 @@ class DualEncoder:
         document: The encoder of documents.
         device: Such as ``cpu`` or ``cuda``; by default the best there is. An `Encoder` has its own.
         precision: As in `Encoder`. An `Encoder` has its own.
+        threads: As in `Encoder`, for each of the two.
 
     Raises:
         ModelError: A model is not found or cannot be read, or the two do not belong together: their vectors differ in
@@ -45,9 +46,12 @@ class DualEncoder:
         *,
         device: str | None = None,
         precision: Precision | None = None,
+        threads: int | None = None,
     ) -> None:
         def encoder(half: str | Path | Model | Encoder) -> Encoder:
-            return half if isinstance(half, Encoder) else Encoder(half, device=device, precision=precision)
+            if isinstance(half, Encoder):
+                return half
+            return Encoder(half, device=device, precision=precision, threads=threads)
 
         if document is None:
             self.model = _both(query)
@@ -122,6 +126,7 @@ def load_encoder(
     *,
     device: str | None = None,
     precision: Precision | None = None,
+    threads: int | None = None,
 ) -> AnyEncoder:
     """Loads one encoder or two, as the model is.
 
@@ -130,16 +135,17 @@ def load_encoder(
         document: Name of the documents' encoder.
         device: As in `Encoder`.
         precision: As in `Encoder`.
+        threads: As in `Encoder`.
 
     Raises:
         ModelError: There is no such model, or it cannot be read.
     """
     if document is not None:
-        return DualEncoder(name, document, device=device, precision=precision)
+        return DualEncoder(name, document, device=device, precision=precision, threads=threads)
     model = load_any(name)
     if isinstance(model, DualModel):
-        return DualEncoder(model, device=device, precision=precision)
-    return Encoder(model, device=device, precision=precision)
+        return DualEncoder(model, device=device, precision=precision, threads=threads)
+    return Encoder(model, device=device, precision=precision, threads=threads)
 
 
 def halves(encoder: AnyEncoder) -> tuple[Encoder, Encoder]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,6 +13,16 @@ Vectors = npt.NDArray[np.floating]
 # Documents scored at once by `top_k`: 32,768 float32 scores a query stay within the cache for a handful of queries.
 _BLOCK_ROWS = 32_768
 _QUERY_BLOCK_ROWS = 256
+
+
+class StoredVectors(Protocol):
+    """Vectors that are read block by block, such as a `pairloom.encode.vectors.VectorSet`."""
+
+    def __len__(self) -> int: ...
+
+    def blocks(self, max_rows: int) -> Iterator[npt.NDArray[np.float32]]:
+        """All of them in order, [at most ``max_rows``, D] at a time."""
+        ...
 
 
 def normalize(vectors: Vectors) -> npt.NDArray[np.float32]:
@@ -34,16 +47,16 @@ def similarity(a: Vectors, b: Vectors, name: str) -> npt.NDArray[np.float32]:
 
 
 def top_k(
-    queries: Vectors, documents: Vectors, k: int, name: str
+    queries: Vectors, documents: Vectors | StoredVectors, k: int, name: str
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """The ``k`` most similar documents of each query, found by comparing with all of them.
 
-    Documents are taken in blocks, so ``documents`` may be a memory-mapped array larger than memory. Of equal scores
-    the smaller row number comes first, so that the order does not depend on the blocks.
+    Documents are taken in blocks, so there may be more of them than memory holds. Of equal scores the smaller row number
+    comes first, so that the order does not depend on the blocks.
 
     Args:
         queries: [Q, D].
-        documents: [N, D].
+        documents: [N, D], an array (which may be memory-mapped) or a `StoredVectors`.
         k: How many; fewer come back if there are fewer documents.
         name: ``cosine`` or ``dot``.
 
@@ -57,8 +70,9 @@ def top_k(
     scores = np.zeros((len(queries), 0), dtype=np.float32)
     prepare = normalize if name == "cosine" else np.asarray
     queries = prepare(queries)
-    for begin in range(0, len(documents), _BLOCK_ROWS):
-        block = prepare(documents[begin : begin + _BLOCK_ROWS])
+    begin = 0
+    for raw_block in _blocks(documents):
+        block = prepare(raw_block)
         found = [
             _largest(similarity(queries[part : part + _QUERY_BLOCK_ROWS], block, "dot"), k)
             for part in range(0, len(queries), _QUERY_BLOCK_ROWS)
@@ -67,7 +81,16 @@ def top_k(
         scores = np.concatenate([scores, np.concatenate([values for _, values in found])], axis=1)
         keep, scores = _largest(scores, k)
         rows = np.take_along_axis(rows, keep, 1)
+        begin += len(block)
     return rows, scores
+
+
+def _blocks(documents: Vectors | StoredVectors) -> Iterator[Vectors]:
+    if not isinstance(documents, np.ndarray):
+        yield from documents.blocks(_BLOCK_ROWS)
+        return
+    for begin in range(0, len(documents), _BLOCK_ROWS):
+        yield documents[begin : begin + _BLOCK_ROWS]
 
 
 def _largest(scores: npt.NDArray[np.float32], k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

@@ -1,75 +1,117 @@
 """The vectors artifact: vectors, the texts they stand for, and which model made them.
 
-The folder holds ``vectors.npy`` (float32 [N, D], which ``numpy.load(…, mmap_mode="r")`` opens as it is),
-``texts.jsonl`` (``{"id", "text"}`` a line, in the same order) and ``offsets.npy`` (where each line begins).
+Its files are described in `pairloom.encode.vector_files`.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pairloom.artifacts import new_artifact, verify
-from pairloom.encode.dual_encoder import AnyEncoder, halves, names
-from pairloom.encode.encoder import CHUNK_TEXTS
-from pairloom.errors import ArtifactError, InputError, ModelError
-from pairloom.progress import meter
+from pairloom.artifacts import read_manifest
+from pairloom.encode.storage import STORAGES, unpack
+from pairloom.encode.vector_files import LAYOUT, VectorLayout, column_name, npy_header, texts_name
+from pairloom.errors import ArtifactError
 from pairloom.records import Text
+
+KIND = "vectors"
+PART_KIND = "vectors part"
 
 
 class VectorSet:
     """A vectors artifact, opened for reading; vectors stay on disk until they are touched.
 
+    Opening compares sizes only; `pairloom.artifacts.verify` (and `pairloom info`) compares every byte.
+
     Args:
         path: The folder.
 
     Raises:
-        ArtifactError: The folder is not a vectors artifact, or not as it was written.
+        ArtifactError: The folder is not a vectors artifact, or not whole.
     """
 
     def __init__(self, path: Path) -> None:
-        # Every byte is compared with its checksum: a search by all vectors is going to read them all anyway.
-        facts = verify(path, "vectors").facts
-        self.path = path
+        manifest = read_manifest(path)
+        self.path, self.facts = path, manifest.facts
+        if manifest.kind == PART_KIND:
+            which = f"part {self.facts.get('part')} of {self.facts.get('parts')}"
+            raise ArtifactError(f"{path}: is {which} of a job; join all of them with pairloom merge")
+        if manifest.kind != KIND:
+            raise ArtifactError(f"{path}: holds {manifest.kind}, not {KIND}")
         try:
-            model = facts["model"]
+            self.layout, self._num_rows = read_layout(self.facts)
+            model = self.facts["model"]
             self.models: tuple[str, ...] = (model,) if isinstance(model, str) else tuple(map(str, model))
             """The name of the model, or two: of the queries' encoder and of the documents'."""
-            self.fingerprint = str(facts["fingerprint"])
-            self.query_fingerprint: str | None = facts.get("query_fingerprint")
+            self.fingerprint = str(self.facts["fingerprint"])
+            self.query_fingerprint: str | None = self.facts.get("query_fingerprint")
             """Of the encoder that queries need, if it is another."""
-            self.vectors: npt.NDArray[np.float32] = np.load(path / "vectors.npy", mmap_mode="r")
-            self._offsets: npt.NDArray[np.int64] = np.load(path / "offsets.npy")
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise ArtifactError(f"{path}: damaged ({error}); encode again") from None
-        if len(self._offsets) != len(self.vectors) + 1:
-            raise ArtifactError(f"{path}: vectors and texts differ in number; encode again")
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(path, error) from None
+        for part in range(self.layout.num_parts(self._num_rows)):
+            for name in self.layout.names(part):
+                if name not in manifest.files:
+                    raise ArtifactError(f"{path / name}: missing, so {path} is not whole; encode again")
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return self._num_rows
 
-    def texts(self, rows: Iterable[int]) -> list[Text]:
-        """The texts of some rows."""
-        found = []
-        with (self.path / "texts.jsonl").open("rb") as stream:
-            for row in rows:
-                begin, end = int(self._offsets[row]), int(self._offsets[row + 1])
-                stream.seek(begin)
-                record = json.loads(stream.read(end - begin))
-                found.append(Text(record["id"], record["text"]))
-        return found
+    @property
+    def dimensions(self) -> int:
+        """Numbers in a vector."""
+        return self.layout.dimensions
 
     @property
     def model(self) -> str:
         """The model, for people."""
         return " and ".join(self.models)
+
+    def blocks(self, max_rows: int) -> Iterator[npt.NDArray[np.float32]]:
+        """All vectors in their order, [at most ``max_rows``, D] at a time, as what is stored stands for them."""
+        for part in range(self.layout.num_parts(len(self))):
+            stored, scales = self._stored(part)
+            for begin in range(0, len(stored), max_rows):
+                rows = slice(begin, begin + max_rows)
+                yield unpack(stored[rows], None if scales is None else scales[rows])
+
+    def rows(self, indices: Iterable[int]) -> npt.NDArray[np.float32]:
+        """The vectors [n, D] of some rows."""
+        wanted = self._checked(indices)
+        parts, places = np.divmod(wanted, self.layout.rows_per_file)
+        vectors = np.empty((len(wanted), self.dimensions), dtype=np.float32)
+        for part in np.unique(parts):
+            stored, scales = self._stored(int(part))
+            chosen = np.flatnonzero(parts == part)
+            inner = places[chosen]
+            vectors[chosen] = unpack(stored[inner], None if scales is None else scales[inner])
+        return vectors
+
+    def texts(self, rows: Iterable[int]) -> list[Text]:
+        """The texts of some rows."""
+        size = self.layout.rows_per_file
+        found = []
+        for part, group in itertools.groupby(self._checked(rows).tolist(), key=lambda row: row // size):
+            offsets = self._column("offsets", part)
+            file = self.path / texts_name(part)
+            try:
+                num_bytes = file.stat().st_size
+                with file.open("rb") as stream:
+                    for row in group:
+                        begin, end = offsets[row % size : row % size + 2].tolist()
+                        if not 0 <= begin < end <= num_bytes:
+                            raise ValueError(f"text {row} cannot lie from byte {begin} to {end}")
+                        stream.seek(begin)
+                        record = json.loads(stream.read(end - begin))
+                        found.append(Text(record["id"], record["text"]))
+            except (KeyError, TypeError, ValueError, OSError) as error:
+                raise _damaged(file, error) from None
+        return found
 
     def check_model(self, fingerprint: str, name: str, *, query_fingerprint: str | None = None) -> None:
         """Makes sure that queries of a model can be compared with the vectors.
@@ -100,81 +142,46 @@ class VectorSet:
                 f"{self.query_fingerprint[:8]}), and {name} encodes them otherwise; {both}"
             )
 
+    def _checked(self, rows: Iterable[int]) -> npt.NDArray[np.int64]:
+        wanted = np.fromiter(rows, dtype=np.int64)
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
+            raise IndexError(f"{self.path}: has rows 0 to {len(self) - 1}, and not all of those asked for")
+        return wanted
 
-def encode_texts(
-    encoder: AnyEncoder, texts: Iterable[Text], out: Path, *, origin: str, show_progress: bool = True
-) -> dict[str, Any]:
-    """Encodes texts as documents and writes the vectors artifact, in constant memory.
+    def _stored(self, part: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None]:
+        scales = self._column("scales", part) if self.layout.storage == "int8" else None
+        return self._column("vectors", part), scales
 
-    Args:
-        encoder: The model; of two encoders that of the documents does the work, and the fingerprint is its own.
-        texts: Any number of them.
-        out: The folder to make.
-        origin: Where the texts came from, for the manifest.
-        show_progress: Whether to show progress on stderr.
+    def _column(self, kind: str, part: int) -> npt.NDArray[Any]:
+        """A file of numbers. It is opened anew each time: a set may have more files than a process may hold open."""
+        file = self.path / column_name(kind, part)
+        dtype, shape = self.layout.columns()[kind]
+        count = min(self.layout.rows_per_file, len(self) - part * self.layout.rows_per_file) + (kind == "offsets")
+        header = npy_header(dtype, (count, *shape)).tobytes()
+        try:
+            with file.open("rb") as stream:
+                if stream.read(len(header)) != header:
+                    raise ValueError(f"its header is not that of {dtype} {[count, *shape]}")
+                return np.memmap(stream, dtype, "r", len(header), (count, *shape))
+        except (ValueError, OSError) as error:
+            raise _damaged(file, error) from None
 
-    Returns:
-        The manifest's facts: count, dimensions, model, fingerprint, truncated texts, rates.
+
+def read_layout(facts: dict[str, Any]) -> tuple[VectorLayout, int]:
+    """How the files are laid out and how many rows they have, from a manifest's facts.
 
     Raises:
-        ArtifactError: Something stands at ``out``, or the disk is full.
-        InputError: There are no texts.
+        KeyError: A fact is missing.
+        ValueError: One makes no sense, or the layout is not known.
     """
-    query, document = halves(encoder)
-    begin, start_tokens, start_truncated = time.monotonic(), document.num_tokens, document.num_truncated
-    with new_artifact(out, "vectors") as draft:
-        offsets = [0]
-        iterator = iter(texts)
-        with (
-            (draft.path / "vectors.npy").open("wb") as vectors_file,
-            (draft.path / "texts.jsonl").open("wb") as texts_file,
-            meter("encoding", unit="texts", show=show_progress) as progress,
-        ):
-            _write_header(vectors_file, 0, document.dimensions)
-            while block := list(itertools.islice(iterator, CHUNK_TEXTS)):
-                vectors = document.encode_document([text.text for text in block])
-                if not np.isfinite(vectors).all():
-                    worst = block[int(np.argmin(np.isfinite(vectors).all(axis=1)))]
-                    raise ModelError(
-                        f"{document.model.name}: its vector of text {worst.id} is no number; do not use it"
-                    )
-                vectors_file.write(vectors.tobytes())
-                for text in block:
-                    line = json.dumps({"id": text.id, "text": text.text}).encode() + b"\n"
-                    offsets.append(offsets[-1] + texts_file.write(line))
-                progress.advance(len(block))
-            count = len(offsets) - 1
-            if not count:
-                raise InputError("holds no text", origin)
-            _write_header(vectors_file, count, document.dimensions)
-        np.save(draft.path / "offsets.npy", np.array(offsets, dtype=np.int64))
-        seconds = time.monotonic() - begin
-        made_by = [_lasting_name(name) for name in names(encoder)]
-        draft.facts.update(
-            model=made_by[0] if len(made_by) == 1 else made_by,
-            fingerprint=document.fingerprint,
-            **({} if query is document else {"query_fingerprint": query.fingerprint}),
-            similarity=document.similarity_name,
-            precision=document.precision,
-            input=origin,
-            count=count,
-            dimensions=document.dimensions,
-            max_tokens=document.max_tokens,
-            truncated=document.num_truncated - start_truncated,
-            tokens=document.num_tokens - start_tokens,
-            seconds=round(seconds, 3),
-        )
-    return draft.facts
+    if facts["layout"] != LAYOUT:
+        raise ValueError(f"its layout is {facts['layout']}, and this version reads {LAYOUT}")
+    layout = VectorLayout(facts["dimensions"], facts["storage"], facts["rows_per_file"])
+    numbers = (layout.dimensions, layout.rows_per_file, facts["count"])
+    if layout.storage not in STORAGES or not all(type(number) is int for number in numbers) or min(numbers[:2]) < 1:
+        raise ValueError("its dimensions, storage or numbers of rows make no sense")
+    return layout, facts["count"]
 
 
-def _lasting_name(model: str) -> str:
-    """A folder's name is good from everywhere; another name already is."""
-    path = Path(model).expanduser()
-    return str(path.resolve()) if path.is_dir() else model
-
-
-def _write_header(stream: BinaryIO, count: int, dimensions: int) -> None:
-    """Writes the .npy header at the beginning; NumPy leaves room in it for the first dimension to grow."""
-    stream.seek(0)
-    header = {"descr": "<f4", "fortran_order": False, "shape": (count, dimensions)}
-    np.lib.format.write_array_header_1_0(stream, header)
+def _damaged(path: Path, error: object) -> ArtifactError:
+    return ArtifactError(f"{path}: damaged ({error}); encode again")

@@ -45,7 +45,7 @@ class ExactSearch:
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
         query_vectors = self.encoder.encode_query([query])
-        rows, scores = top_k(query_vectors, self.vectors.vectors, k, self.encoder.similarity_name)
+        rows, scores = top_k(query_vectors, self.vectors, k, self.encoder.similarity_name)
         texts = self.vectors.texts(int(row) for row in rows[0])
         return [Hit(text.id, float(score), text.text) for text, score in zip(texts, scores[0], strict=True)]
 
