@@ -108,6 +108,7 @@ class Encoder:
         texts: str | Iterable[str],
         *,
         prompt_name: str | None = None,
+        prompt: str | None = None,
         show_progress: bool = False,
     ) -> npt.NDArray[np.float32]:
         """Encodes texts.
@@ -115,6 +116,7 @@ class Encoder:
         Args:
             texts: Several texts, or one.
             prompt_name: One of the model's prompts, put before each text; by default the model's default prompt.
+            prompt: A text that is put before each text instead; the empty one for none.
             show_progress: Whether to show a progress bar on stderr.
 
         Returns:
@@ -124,7 +126,8 @@ class Encoder:
         Raises:
             UsageError: Something among the texts is not a string, or there is no such prompt.
         """
-        return self._encode(texts, self._prompt(prompt_name), show_progress=show_progress)
+        before = self._prompt(prompt_name) if prompt is None else prompt
+        return self._encode(texts, before, show_progress=show_progress)
 
     def encode_blocks(self, blocks: Iterable[Sequence[str]], *, prompt_name: str | None = None) -> Iterator[Encoded]:
         """Encodes block after block, each with the texts of like length together; the next is read and tokenized meanwhile.
