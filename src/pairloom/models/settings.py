@@ -84,6 +84,8 @@ class RouterParameters(_Settings):
     """What a Router was made with; of its default route only those make use who name no task."""
 
     route_mappings: dict[str, str] | None = None
+    default_route: str | None = None
+    allow_empty_key: bool = True
 
 
 class RouterSettings(_Settings):
