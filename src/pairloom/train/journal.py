@@ -56,6 +56,13 @@ class Journal:
             accuracy=round(float(result.correct.mean()), 4),
             scale=round(result.scale, 4),
             datasets=_by_dataset(batch, result),
+            texts={
+                "anchors": {"count": result.num_pairs, "truncated": result.num_anchors_truncated},
+                "candidates": {
+                    "count": result.num_pairs * (len(batch.columns) - 1),
+                    "truncated": result.num_candidates_truncated,
+                },
+            },
             pairs_per_s=round(result.num_pairs / seconds, 2),
             tokens_per_s=round(result.num_tokens / seconds, 1),
             padding=round(result.num_padding / num_passed, 4),

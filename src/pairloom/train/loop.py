@@ -46,6 +46,7 @@ from pairloom.train.neighbours import find_neighbours
 from pairloom.train.report import write_report
 from pairloom.train.step import BatchTokenizer, BatchTokens
 from pairloom.train.tower import Tower
+from pairloom.train.truncation import count_texts, truncation_note
 from pairloom.train.world import World, start_world
 
 logger = logging.getLogger("pairloom")
@@ -372,6 +373,7 @@ class _Run:
             "steps": self.step,
             "steps_skipped": self.num_skipped,
             "pairs_left_out": self.place.num_left_out,
+            "texts": count_texts(records),
             "device": self.device.type if self.world.size == 1 else f"{self.world.size} × {self.device.type}",
             "torch": torch.__version__,
             "evaluations": [
@@ -401,6 +403,8 @@ class _Run:
             if self.journal.metrics.path.is_file():
                 (draft.path / "metrics.jsonl").write_bytes(self.journal.metrics.path.read_bytes())
             draft.facts.update(facts)
+        if note := truncation_note(facts):
+            logger.warning("in training, %s", note)
         return facts
 
 
