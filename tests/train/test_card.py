@@ -216,11 +216,12 @@ def with_pooling(model: Model, pooling: str, normalize: bool, similarity: Any) -
 
 
 def run_snippets(card: str, *, but: str = "nothing of the kind") -> list[dict[str, Any]]:
-    """Runs each snippet by itself, and returns the names that it leaves; those with a word in them are left out."""
+    """Runs each snippet by itself, in float32, and returns the names that it leaves; those with a word in them are left out."""
     namespaces = []
     for snippet in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
         if but in snippet:
             continue
+        snippet = re.sub(r"^(encoder = Encoder\(.*)\)$", r'\1, precision="float32")', snippet, flags=re.MULTILINE)
         names: dict[str, Any] = {}
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
@@ -282,7 +283,8 @@ def test_snippets_of_two_encoders_take_each_for_its_texts(
     monkeypatch.chdir(tmp_path)
     assert "from pairloom import DualEncoder" in card
     for names in run_snippets(card, but="DualEncoder"):
-        expected = Encoder(query).encode(names["query"]), Encoder(document).encode(names["documents"])
+        halves = Encoder(query, precision="float32"), Encoder(document, precision="float32")
+        expected = halves[0].encode(names["query"]), halves[1].encode(names["documents"])
         np.testing.assert_allclose(numbers(names["query_vector"]), expected[0], atol=1e-5)
         np.testing.assert_allclose(numbers(names["document_vectors"]), expected[1], atol=1e-5)
 
@@ -295,7 +297,7 @@ def test_snippets_put_prompts_before_texts(model_folder: Path, tmp_path: Path, m
     write_model(model, tmp_path / "tiny", readme=card)
     monkeypatch.chdir(tmp_path)
     ours, theirs, bare = run_snippets(card)
-    plain = Encoder(replace(model, prompts={}, default_prompt=None))
+    plain = Encoder(replace(model, prompts={}, default_prompt=None), precision="float32")
     for other in (ours, theirs, bare):
         np.testing.assert_allclose(
             numbers(other["query_vector"]), plain.encode("how to: How do I brew coffee?"), atol=1e-5

@@ -63,7 +63,7 @@ def test_the_loss_falls_and_the_folder_loads_everywhere(
     assert len(losses) == 40
     assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:5])
     texts = ["how to brew coffee 3", "1 2"]
-    encoder, oracle = Encoder(out), SentenceTransformer(str(out), device="cpu")
+    encoder, oracle = Encoder(out, precision="float32"), SentenceTransformer(str(out), device="cpu")
     np.testing.assert_allclose(encoder.encode(texts), oracle.encode(texts), atol=1e-5)
     assert encoder.fingerprint == facts["fingerprint"] != facts["base"]["fingerprint"]
 

@@ -15,7 +15,7 @@ from pairloom.train.neighbours import find_neighbours
 
 @pytest.fixture(scope="module")
 def encoder(model_folder: Path) -> Encoder:
-    return Encoder(model_folder, device="cpu")
+    return Encoder(model_folder, device="cpu", precision="float32")
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from pairloom.models.dual import AnyModel, DualModel, read_any
 from pairloom.models.model import Model
 from pairloom.models.weights import read_tensors
 from pairloom.models.write import write_model
+from pairloom.network.encoder import EncoderNetwork
 from pairloom.pairs.batch import Batch
 from pairloom.pairs.prefetch import Prefetch
 from pairloom.progress import Meter, meter
@@ -45,7 +46,6 @@ from pairloom.train.learner import Learner, NotFiniteError
 from pairloom.train.neighbours import find_neighbours
 from pairloom.train.report import write_report
 from pairloom.train.step import BatchTokenizer, BatchTokens
-from pairloom.train.tower import Tower
 from pairloom.train.truncation import count_texts, truncation_note
 from pairloom.train.world import World, start_world
 
@@ -313,7 +313,7 @@ class _Run:
 
     def _evaluate(self, before: list[Evaluation], *, show_progress: bool) -> list[Evaluation]:
         def measure() -> list[Evaluation]:
-            encoder = self._encoder()
+            encoder = self._encoder_of_now()
             results = []
             for task, reference in zip(self.tasks, before, strict=True):
                 results.append(evaluate(encoder, task, baseline=reference, show_progress=show_progress))
@@ -323,20 +323,23 @@ class _Run:
         return (_on_first(self.world, measure) or []) if self.recipe.evaluate.tasks else []
 
     def _encoder_of_base(self) -> AnyEncoder:
-        device, precision = str(self.device), self.recipe.train.precision
-        if isinstance(self.base, DualModel):
-            return DualEncoder(self.base, device=device, precision=precision)
-        return Encoder(self.base, device=device, precision=precision)
+        halves = [self.base] if isinstance(self.base, Model) else [self.base.query, self.base.document]
+        return self._encoder([EncoderNetwork(half) for half in halves])
 
-    def _encoder(self) -> AnyEncoder:
-        def encoder(model: Model, tower: Tower) -> Encoder:
+    def _encoder_of_now(self) -> AnyEncoder:
+        return self._encoder([tower.result for tower in self.learner.towers])
+
+    def _encoder(self, networks: Sequence[EncoderNetwork]) -> AnyEncoder:
+        """One network or two as what encodes: the base and what became of it by the same engine, for they are compared."""
+
+        def encoder(model: Model, network: EncoderNetwork) -> Encoder:
             precision = self.recipe.train.precision
-            engine = TorchEngine(tower.result, device=str(self.device), precision=precision)
+            engine = TorchEngine(network, device=str(self.device), precision=precision)
             return Encoder(model, engine=engine, precision=precision)
 
         if isinstance(self.base, Model):
-            return encoder(self.base, *self.learner.towers)
-        query, document = self.learner.towers
+            return encoder(self.base, *networks)
+        query, document = networks
         return DualEncoder(encoder(self.base.query, query), encoder(self.base.document, document))
 
     def _record_evaluation(self, result: Evaluation) -> None:
@@ -392,7 +395,7 @@ class _Run:
             facts["encoders"] = {"query": model.query.fingerprint, "document": model.document.fingerprint}
         else:
             described, document = model, None
-        encoders = self._encoder_of_base(), self._encoder()
+        encoders = self._encoder_of_base(), self._encoder_of_now()
         neighbours = [found for task in self.tasks[:1] for found in find_neighbours(*encoders, task)]
         with new_artifact(self.out, "model") as draft:
             readme = write_card(self.out.name, described, facts, records, self.recipe, document=document)
