@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import resource
 import shutil
@@ -546,6 +547,30 @@ def test_too_small_a_dataset_fails_before_anything_is_loaded(recipe_for: MakeRec
     with pytest.raises(PairloomError, match="too few for a batch of 41"):
         quietly(recipe_for(batch_size=41), tmp_path / "model")
     assert not (tmp_path / "model.run").exists()
+
+
+def test_all_shards_that_are_missing_are_named_at_once(
+    recipe_for: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("pairs", "nowhere", "elsewhere")
+    recipe = recipe_for(steps=2)
+    recipe = with_data(recipe, [{"shards": str(tmp_path / name)} for name in names])
+    with pytest.raises(ArtifactError) as caught:
+        quietly(recipe, tmp_path / "model")
+    first, own, *_, last = str(caught.value).splitlines()
+    assert first == "2 of the 3 datasets of the recipe have no shards yet:"
+    assert "your own: 2 datasets (nowhere, elsewhere): pairloom prepare" in own
+    assert last.startswith("Or train on what is there, 1 dataset")
+    assert not (tmp_path / "model.run").exists()
+    with caplog.at_level(logging.WARNING, logger="pairloom"):
+        facts = quietly(
+            recipe.model_copy(update={"data": recipe.data.model_copy(update={"missing": "leave-out"})}),
+            tmp_path / "model",
+        )
+    assert [data["name"] for data in facts["data"]] == ["pairs"]
+    assert [record.getMessage() for record in caplog.records if "left out" in record.getMessage()] == [
+        "left out for want of shards: nowhere, elsewhere (66.7% of the weight)"
+    ]
 
 
 def test_shards_fingerprint_is_content(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from pairloom.pairs.batch import Batch
 from pairloom.pairs.prefetch import Prefetch
 from pairloom.progress import Meter, meter
 from pairloom.recipe import Recipe
+from pairloom.sources.prepare_recipe import with_shards
 from pairloom.train.base import start_model
 from pairloom.train.card import write_card
 from pairloom.train.checkpoint import STATE_TENSORS, checkpoint_step, checkpoints, latest_checkpoint, save_checkpoint
@@ -90,7 +91,7 @@ def train(
     On a GPU, torch's global generators are seeded anew in each step.
 
     Args:
-        recipe: All settings.
+        recipe: All settings. Of datasets without shards, ``data.missing`` says whether they are left out.
         out: The model folder to make.
         resume: Whether to go on from the newest whole checkpoint of an interrupted run.
         allow_changes: Whether to go on with other shards, another mixture, batch size or seed than before. The result is
@@ -113,7 +114,7 @@ def train(
         if not world.is_first:
             logger.setLevel(logging.ERROR)  # what all would say, the first says
         _on_first(world, lambda: refuse_occupied(out))
-        run = _Run(recipe, resolved(out), world, command)
+        run = _Run(with_shards(recipe), resolved(out), world, command)
         world.agree({"--resume": resume, "--allow-changes": allow_changes}, "options")
         stack.callback(run.close)
         _on_first(world, lambda: stack.enter_context(only_one(run.folder)))
