@@ -147,6 +147,9 @@ def test_the_machine_is_told(model: Model) -> None:
     assert "| Device | 4 × Big GPU |" in card
     assert "| Memory |" not in card
     assert "| Time |" not in card
+    assert "| Energy |" not in card
+    for energy, shown in ((0.0338, "0.0338 Wh"), (99.4, "99.4 Wh"), (1234.0, "1.23 kWh")):
+        assert f"| Energy | {shown} in training steps, of processors and memory" in card_of(model, energy_wh=energy)
 
 
 def test_limits_say_what_was_trained_on(model: Model) -> None:

@@ -270,6 +270,10 @@ def _machine(facts: dict[str, Any]) -> str:
     if facts["training_s"]:
         hours = f"{facts['training_s'] / 3600:.2f} hours in training steps"
         rows.append(["Time", f"{hours} ({duration(facts['training_s'])}), over all resumptions"])
+    if "energy_wh" in facts:
+        wh = facts["energy_wh"]
+        amount = f"{wh / 1000:,.2f} kWh" if wh >= 100 else f"{wh:.3g} Wh"
+        rows.append(["Energy", f"{amount} in training steps, of processors and memory with all that ran there (RAPL)"])
     rows += [[plain(name), plain(version)] for name, version in facts["versions"].items()]
     return table(["", "Value"], rows)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -40,6 +39,7 @@ from pairloom.train.base import start_model
 from pairloom.train.card import write_card
 from pairloom.train.checkpoint import STATE_TENSORS, checkpoint_step, checkpoints, latest_checkpoint, save_checkpoint
 from pairloom.train.data import start_mixture
+from pairloom.train.energy import EnergyMeter
 from pairloom.train.facts import run_facts
 from pairloom.train.interrupt import StopRequest, stop_request
 from pairloom.train.journal import Journal
@@ -192,8 +192,15 @@ class _Run:
 
     def go(self, stop: StopRequest, *, show_progress: bool) -> TrainingResult:
         if self.world.is_first:
+            # Of GPUs and of other machines nobody tells here what they take.
+            here = self.device.type == "cpu" and self.world.local_size == self.world.size
             self.journal = Journal(
-                self.folder, self.recipe.train, self.device, num_devices=self.world.size, resume_after=self.step
+                self.folder,
+                self.recipe.train,
+                self.device,
+                num_devices=self.world.size,
+                resume_after=self.step,
+                energy=EnergyMeter() if here else None,
             )
         before = self._evaluate_base(show_progress=show_progress)
         steps = self.recipe.train.steps
@@ -236,7 +243,8 @@ class _Run:
             self.journal.close()
 
     def _one_step(self, batches: Prefetch[BatchTokens], progress: Meter) -> None:
-        start = time.monotonic()
+        if self.journal is not None:
+            self.journal.begin_step()
         try:
             batch, tokens = next(batches)
         except StopIteration:
@@ -251,7 +259,7 @@ class _Run:
             self._pass_over(str(error), batch)
             progress.advance(1, "passed over")
             return
-        note = self.journal and self.journal.step(self.step, batch, result, time.monotonic() - start)
+        note = self.journal and self.journal.step(self.step, batch, result)
         progress.advance(1, note or "")
 
     def _pass_over(self, what: str, batch: Batch) -> None:
