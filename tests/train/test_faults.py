@@ -382,7 +382,7 @@ def test_an_interruption_of_an_evaluation_on_the_way_loses_no_step(
 
     commands.raw["evaluate"] = {"tasks": [str(task_folder)], "every_steps": 3}
     commands.raw["train"]["checkpoint_every_steps"] = every
-    monkeypatch.setattr("pairloom.train.loop.evaluate", interrupting_the_second_time)
+    monkeypatch.setattr("pairloom.train.measuring.evaluate", interrupting_the_second_time)
     with pytest.raises(TrainingInterruptedError, match=f"step {saved} of 12 is saved"):
         train_here(commands)
     facts = train_here(commands, resume=True)

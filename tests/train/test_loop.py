@@ -407,7 +407,7 @@ def test_an_interruption_before_the_first_step_can_be_started_again(
 
     recipe = recipe_for([task_folder])
     with monkeypatch.context() as patch:
-        patch.setattr("pairloom.train.loop.evaluate", interrupting)
+        patch.setattr("pairloom.train.measuring.evaluate", interrupting)
         with pytest.raises(TrainingInterruptedError, match="before the first checkpoint; run the same command"):
             quietly(recipe, tmp_path / "model")
     quietly(recipe, tmp_path / "model")
@@ -426,7 +426,7 @@ def test_an_interruption_of_the_last_evaluation_keeps_the_training(
 
     recipe = recipe_for([task_folder])
     with monkeypatch.context() as patch:
-        patch.setattr("pairloom.train.loop.evaluate", interrupting_the_second_time)
+        patch.setattr("pairloom.train.measuring.evaluate", interrupting_the_second_time)
         with pytest.raises(TrainingInterruptedError, match="step 6 of 6 is saved: run the same command with --resume"):
             quietly(recipe, tmp_path / "model")
     facts = quietly(recipe, tmp_path / "model", resume=True)
