@@ -147,6 +147,9 @@ def test_the_machine_is_told(model: Model) -> None:
     assert "| Device | 4 × Big GPU |" in card
     assert "| Memory |" not in card
     assert "| Time |" not in card
+    assert "| Energy |" not in card
+    for energy, shown in ((0.0338, "0.0338 Wh"), (99.4, "99.4 Wh"), (1234.0, "1.23 kWh")):
+        assert f"| Energy | {shown} in training steps, of processors and memory" in card_of(model, energy_wh=energy)
 
 
 def test_limits_say_what_was_trained_on(model: Model) -> None:
@@ -216,11 +219,12 @@ def with_pooling(model: Model, pooling: str, normalize: bool, similarity: Any) -
 
 
 def run_snippets(card: str, *, but: str = "nothing of the kind") -> list[dict[str, Any]]:
-    """Runs each snippet by itself, and returns the names that it leaves; those with a word in them are left out."""
+    """Runs each snippet by itself, in float32, and returns the names that it leaves; those with a word in them are left out."""
     namespaces = []
     for snippet in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
         if but in snippet:
             continue
+        snippet = re.sub(r"^(encoder = Encoder\(.*)\)$", r'\1, precision="float32")', snippet, flags=re.MULTILINE)
         names: dict[str, Any] = {}
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
@@ -282,10 +286,8 @@ def test_snippets_of_two_encoders_take_each_for_its_texts(
     monkeypatch.chdir(tmp_path)
     assert "from pairloom import DualEncoder" in card
     for names in run_snippets(card, but="DualEncoder"):
-        expected = (
-            Encoder(query, precision="float32").encode(names["query"]),
-            Encoder(document, precision="float32").encode(names["documents"]),
-        )
+        halves = Encoder(query, precision="float32"), Encoder(document, precision="float32")
+        expected = halves[0].encode(names["query"]), halves[1].encode(names["documents"])
         np.testing.assert_allclose(numbers(names["query_vector"]), expected[0], atol=1e-5)
         np.testing.assert_allclose(numbers(names["document_vectors"]), expected[1], atol=1e-5)
 

@@ -52,7 +52,7 @@ class Outcome:
             return {key.removeprefix(kind): file[key] for key in file.files if key.startswith(kind)}
 
     def told(self, name: str) -> npt.NDArray[np.float64]:
-        """Loss, norm, scale, accuracy and tokens of each step."""
+        """Loss, norm, scale, accuracy, tokens, and cut anchors and candidates of each step."""
         return np.array(self.ranks[0][name]["told"])
 
 
@@ -120,7 +120,7 @@ def outcomes(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 @pytest.mark.parametrize("name", SETTINGS)
 def test_any_number_of_processes_learns_the_same(outcomes: dict[int, Outcome], name: str, size: int) -> None:
     one, several = outcomes[1], outcomes[size]
-    # Loss, norm, scale, accuracy, tokens; the norm, too, is of the whole gradient and not of a rank's.
+    # Losses and counts, and the norm, too, are those of the whole batch and not of a rank's share.
     np.testing.assert_allclose(several.told(name), one.told(name), rtol=1e-5)
     rows, expected_rows = several.arrays(name, "rows."), one.arrays(name, "rows.")
     assert rows.keys() == expected_rows.keys()
@@ -161,6 +161,7 @@ def test_what_was_compared_is_not_the_same_for_any_training(outcomes: dict[int, 
     clipped = outcomes[4].arrays("clipped", "grad.")
     norm = np.sqrt(sum(float(np.sum(np.square(gradient, dtype=np.float64))) for gradient in clipped.values()))
     assert norm == pytest.approx(0.05, rel=1e-4), "the whole gradient has been clipped, not each rank's"
+    assert first["masked"][5] > 0 < first["masked"][6], "some texts are cut"
     assert first["masked"][0] != pytest.approx(first["unmasked"][0], rel=1e-2)
     assert outcomes[1].told("learnt-scale")[-1][2] != pytest.approx(10, rel=1e-4)
     assert any(own != whole / 4 for own, whole in outcomes[4].ranks[0]["uneven"]["shares"])

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pairloom import __version__
-from pairloom.train.facts import device_memory, device_name, run_facts, training_seconds
+from pairloom.train.facts import device_memory, device_name, run_facts, training_joules, training_seconds
 
 CPU = torch.device("cpu")
 
@@ -21,6 +22,16 @@ def test_time_is_what_the_steps_took() -> None:
     ]
     assert training_seconds(records) == 8 / 4 + 8 / 2
     assert training_seconds([]) == 0
+
+
+def test_energy_is_known_only_if_every_step_tells() -> None:
+    steps: list[dict[str, Any]] = [{"step": step, "loss": 1.0, "energy_j": 40.5 * step} for step in (1, 2)]
+    records = [{"step": 0, "evaluation": {}}, *steps, {"step": 3, "skipped": "the loss is nan"}]
+    assert training_joules(records) == 121.5
+    assert training_joules([*records, {"step": 4, "loss": 1.0}]) is None
+    assert training_joules([]) is None
+    assert run_facts("base", records, device=CPU, num_devices=1)["energy_wh"] == 0.0338
+    assert "energy_wh" not in run_facts("base", [], device=CPU, num_devices=1)
 
 
 def test_the_processor_has_its_name(tmp_path: Path) -> None:

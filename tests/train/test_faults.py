@@ -198,12 +198,17 @@ def test_torchrun_makes_one_model_and_one_report(commands: Commands) -> None:
 
 
 def test_a_run_goes_on_with_another_number_of_processes(commands: Commands) -> None:
+    commands.raw["data"] |= {"anchor_max_tokens": 7, "positive_max_tokens": 7}  # so that some texts are cut
     one, two = commands.copy("one"), commands.copy("two")
     assert one.finish(size=1) == [0]
     assert two.finish(size=2) == [0, 0]
+    texts = verify(one.out, "model").facts["texts"]
+    assert all(0 < side["truncated"] < side["count"] == 12 * 7 for side in texts.values())
+    assert verify(two.out, "model").facts["texts"] == texts
     for unbroken, size in ((one, 2), (two, 1), (two, 3)):
         resumed = unbroken.copy(f"{unbroken.out.name}-then-{size}", last_step=6)
         assert resumed.finish("--resume", size=size) == [0] * size
+        assert verify(resumed.out, "model").facts["texts"] == texts, "with those of the steps before"
         said = [resumed.said(rank).count("resuming after step 6") for rank in range(size)]
         assert said == [1] + [0] * (size - 1)
         np.testing.assert_allclose(resumed.losses(), one.losses(), rtol=1e-5)
@@ -377,7 +382,7 @@ def test_an_interruption_of_an_evaluation_on_the_way_loses_no_step(
 
     commands.raw["evaluate"] = {"tasks": [str(task_folder)], "every_steps": 3}
     commands.raw["train"]["checkpoint_every_steps"] = every
-    monkeypatch.setattr("pairloom.train.loop.evaluate", interrupting_the_second_time)
+    monkeypatch.setattr("pairloom.train.measuring.evaluate", interrupting_the_second_time)
     with pytest.raises(TrainingInterruptedError, match=f"step {saved} of 12 is saved"):
         train_here(commands)
     facts = train_here(commands, resume=True)

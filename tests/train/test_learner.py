@@ -377,6 +377,13 @@ def test_counts_by_hand(model: Model) -> None:
     assert step_once(model, batch, micro_batch_tokens=32, graph_memory_mib=0).num_flops == result.num_flops
 
 
+def test_texts_that_were_cut_are_counted_on_each_side(model: Model) -> None:
+    truncated = np.array([True, False, True, False, False, True, False, False, False])
+    batch = BatchTokens(dataclasses.replace(make_tokens([4] * 9), truncated=truncated), 3, 3)
+    result = step_once(model, batch)
+    assert (result.num_anchors_truncated, result.num_candidates_truncated) == (2, 1)
+
+
 def test_rows_and_correct_by_hand(model: Model) -> None:
     bare = without_dropout(model)
     batch = make_batch()

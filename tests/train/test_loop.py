@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import resource
 import shutil
@@ -63,7 +64,7 @@ def test_the_loss_falls_and_the_folder_loads_everywhere(
     assert len(losses) == 40
     assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:5])
     texts = ["how to brew coffee 3", "1 2"]
-    encoder, oracle = Encoder(out), SentenceTransformer(str(out), device="cpu")
+    encoder, oracle = Encoder(out, precision="float32"), SentenceTransformer(str(out), device="cpu")
     np.testing.assert_allclose(encoder.encode(texts), oracle.encode(texts), atol=1e-5)
     assert encoder.fingerprint == facts["fingerprint"] != facts["base"]["fingerprint"]
 
@@ -406,7 +407,7 @@ def test_an_interruption_before_the_first_step_can_be_started_again(
 
     recipe = recipe_for([task_folder])
     with monkeypatch.context() as patch:
-        patch.setattr("pairloom.train.loop.evaluate", interrupting)
+        patch.setattr("pairloom.train.measuring.evaluate", interrupting)
         with pytest.raises(TrainingInterruptedError, match="before the first checkpoint; run the same command"):
             quietly(recipe, tmp_path / "model")
     quietly(recipe, tmp_path / "model")
@@ -425,7 +426,7 @@ def test_an_interruption_of_the_last_evaluation_keeps_the_training(
 
     recipe = recipe_for([task_folder])
     with monkeypatch.context() as patch:
-        patch.setattr("pairloom.train.loop.evaluate", interrupting_the_second_time)
+        patch.setattr("pairloom.train.measuring.evaluate", interrupting_the_second_time)
         with pytest.raises(TrainingInterruptedError, match="step 6 of 6 is saved: run the same command with --resume"):
             quietly(recipe, tmp_path / "model")
     facts = quietly(recipe, tmp_path / "model", resume=True)
@@ -546,6 +547,30 @@ def test_too_small_a_dataset_fails_before_anything_is_loaded(recipe_for: MakeRec
     with pytest.raises(PairloomError, match="too few for a batch of 41"):
         quietly(recipe_for(batch_size=41), tmp_path / "model")
     assert not (tmp_path / "model.run").exists()
+
+
+def test_all_shards_that_are_missing_are_named_at_once(
+    recipe_for: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("pairs", "nowhere", "elsewhere")
+    recipe = recipe_for(steps=2)
+    recipe = with_data(recipe, [{"shards": str(tmp_path / name)} for name in names])
+    with pytest.raises(ArtifactError) as caught:
+        quietly(recipe, tmp_path / "model")
+    first, own, *_, last = str(caught.value).splitlines()
+    assert first == "2 of the 3 datasets of the recipe have no shards yet:"
+    assert "your own: 2 datasets (nowhere, elsewhere): pairloom prepare" in own
+    assert last.startswith("Or train on what is there, 1 dataset")
+    assert not (tmp_path / "model.run").exists()
+    with caplog.at_level(logging.WARNING, logger="pairloom"):
+        facts = quietly(
+            recipe.model_copy(update={"data": recipe.data.model_copy(update={"missing": "leave-out"})}),
+            tmp_path / "model",
+        )
+    assert [data["name"] for data in facts["data"]] == ["pairs"]
+    assert [record.getMessage() for record in caplog.records if "left out" in record.getMessage()] == [
+        "left out for want of shards: nowhere, elsewhere (66.7% of the weight)"
+    ]
 
 
 def test_shards_fingerprint_is_content(tmp_path: Path) -> None:

@@ -435,7 +435,8 @@ def test_the_whole_way(task_folder: Path, model_folder: Path, commands: Commands
         assert "DualEncoder" in (here / "model" / half / "README.md").read_text()
 
     assert facts("info", "model", cwd=here)["encoders"] == trained["encoders"]
-    (result,) = facts("evaluate", "model", task_folder, "--baseline", model_folder, cwd=here)
+    precision = ["--precision", "float32"]
+    (result,) = facts("evaluate", "model", task_folder, "--baseline", model_folder, *precision, cwd=here)
     assert result["metrics"]["nDCG@10"]["value"] == pytest.approx(measured)
     encoded = facts("encode", "model", task_folder, "--out", "vectors", cwd=here)
     assert encoded["fingerprint"] == encoder.document.fingerprint

@@ -36,7 +36,9 @@ def train(world: World, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]
         batch = next(mixture)
         shares.append([len(batch.columns[0]), batch.num_pairs])
         result = learner.step(tokenize(batch), number)
-        told.append([result.loss, result.gradient_norm, result.scale, float(result.correct.mean()), result.num_tokens])
+        cut = [result.num_anchors_truncated, result.num_candidates_truncated]
+        rates = [result.loss, result.gradient_norm, result.scale, float(result.correct.mean())]
+        told.append([*rates, result.num_tokens, *cut])
         arrays |= {f"rows.{number}": result.rows}
         if number == 1:
             arrays |= {

@@ -17,6 +17,7 @@ from pairloom.errors import ModelError
 from pairloom.models.architecture import Architecture
 from pairloom.models.families import family_of, read_architecture
 from pairloom.models.heads import DENSE_ACTIVATIONS, POOLING_FLAGS, Dense, Head, Normalize, Pooling
+from pairloom.models.lower_case import lower_case_conflict
 from pairloom.models.model import Model
 from pairloom.models.settings import (
     DenseSettings,
@@ -134,6 +135,8 @@ def build_model(path: Path, modules: list[tuple[str, Path]], name: str) -> Model
             f"{path}: tokenizer.json knows {known:,} tokens, but the weights have only "
             f"{architecture.vocabulary_size:,}; they do not belong together"
         )
+    if not model.lower_case and (conflict := lower_case_conflict(model.tokenizer_files)):
+        logger.warning("%s: %s", backbone, conflict)
     return model
 
 

@@ -7,6 +7,7 @@ modules of each route; two routes may share some.
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from pairloom.errors import ModelError
 from pairloom.models.model import Model
@@ -14,6 +15,8 @@ from pairloom.models.read import build_model, check_order, find_modules
 from pairloom.models.settings import ModuleEntry, RouterSettings, read_settings
 
 _CONFIG = "router_config.json"
+Task = Literal["query", "document"]
+_TASKS: tuple[Task, Task] = ("query", "document")
 
 
 def read_router(path: Path, name: str) -> tuple[Model, Model]:
@@ -27,32 +30,61 @@ def read_router(path: Path, name: str) -> tuple[Model, Model]:
         ModelError: A file is missing or damaged, there is no route for queries or none for documents, or one has
             modules that are not supported.
     """
-    first, *rest = read_settings(path / "modules.json", list[ModuleEntry])
+    file, settings, rest = _read_settings(path)
     shared = find_modules(rest, path / "modules.json")
+
+    def read_route(task: Task) -> Model:
+        route = _route(settings, task)
+        if route is None:
+            known = ", ".join(settings.structure)
+            raise ModelError(f"{file}: has no route for the task {task!r}; its routes are: {known}")
+        modules = [*find_modules(_entries(settings, route, file), file), *shared]
+        check_order(modules, file)
+        return build_model(path, modules, f"{name} ({task} route)")
+
+    query, document = map(read_route, _TASKS)
+    return query, document
+
+
+def default_task(path: Path) -> Task | None:
+    """The task whose route a text takes of which no task is told; None if there is no such route, or it is another one.
+
+    Args:
+        path: As in `read_router`.
+
+    Raises:
+        ModelError: A file is missing or damaged.
+    """
+    _, settings, _ = _read_settings(path)
+    parameters = settings.parameters
+    route = _route(settings, None) or parameters.default_route
+    if route is None and parameters.allow_empty_key:
+        route = next(iter(settings.structure), None)
+
+    def modules(route: str | None) -> list[str] | None:
+        return None if route is None else settings.structure.get(route)
+
+    wanted = modules(route)
+    return next((task for task in _TASKS if wanted and modules(_route(settings, task)) == wanted), None)
+
+
+def _read_settings(path: Path) -> tuple[Path, RouterSettings, list[ModuleEntry]]:
+    """The Router's file, what it says, and the modules that follow the Router."""
+    first, *rest = read_settings(path / "modules.json", list[ModuleEntry])
     folder = PurePosixPath(first.path)
     if folder.is_absolute() or ".." in folder.parts:
         raise ModelError(f"{path / 'modules.json'}: the path {first.path!r} leads out of the model folder")
     file = path / folder / _CONFIG
-    settings = read_settings(file, RouterSettings)
-
-    def read_route(task: str) -> Model:
-        modules = [*find_modules(_entries(settings, _route(settings, task, file), file), file), *shared]
-        check_order(modules, file)
-        return build_model(path, modules, f"{name} ({task} route)")
-
-    return read_route("query"), read_route("document")
+    return file, read_settings(file, RouterSettings), rest
 
 
-def _route(settings: RouterSettings, task: str, file: Path) -> str:
+def _route(settings: RouterSettings, task: Task | None) -> str | None:
     """The route that texts of a task take, in the order in which sentence-transformers looks for it."""
     mappings = settings.parameters.route_mappings or {}
     for key in ((task, "text"), (task, None), (None, "text"), (None, None)):
         if str(key) in mappings:  # as the keys are written: ("query", "text") as "('query', 'text')"
             return mappings[str(key)]
-    for route in (task, "text"):
-        if route in settings.structure:
-            return route
-    raise ModelError(f"{file}: has no route for the task {task!r}; its routes are: {', '.join(settings.structure)}")
+    return next((route for route in (task, "text") if route in settings.structure), None)
 
 
 def _entries(settings: RouterSettings, route: str, file: Path) -> list[ModuleEntry]:

@@ -86,6 +86,8 @@ class RouterParameters:
     """What a Router was made with; of its default route only those make use who name no task."""
 
     route_mappings: dict[str, str] | None = None
+    default_route: str | None = None
+    allow_empty_key: bool = True
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pairloom.artifacts import read_manifest
 from pairloom.errors import ArtifactError, RecipeError
 from pairloom.listing import find_listing, read_listing, some
 from pairloom.pairs import weights as rules
-from pairloom.recipe import DataSection, DatasetSection, load_data_recipe
+from pairloom.recipe import DataSection, DatasetSection, TrainSection, load_data_recipe
 from pairloom.terminal import one_line
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,19 @@ class ConfiguredDataset:
     columns: tuple[str, ...] | None = None
     batch_size: int | None = None
     max_epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class FoundShards:
+    """What the shards of a dataset say of themselves.
+
+    Args:
+        num_rows: At least one.
+        columns: Their names.
+    """
+
+    num_rows: int
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -86,8 +99,43 @@ def read_configuration(path: Path, overrides: Sequence[str] = ()) -> Configurati
     there = left(data) if data.missing == "leave-out" else data
     if there is None:
         raise RecipeError(f'{path}: data.missing = "leave-out" leaves nothing, for no shards are there; prepare them')
+    found = [_shards(section) for section in there.datasets]
+    _warn_of_other_numbers(path, there, found)
+    try:
+        return configure(there, train, found)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None
+
+
+def configure(data: DataSection, train: TrainSection | None, found: Sequence[FoundShards | None]) -> Configuration:
+    """The mixture that a recipe describes.
+
+    Args:
+        data: The recipe's section.
+        train: The recipe's section, if it has one.
+        found: Of each dataset's shards; None where they are not here, and the recipe's number of rows counts.
+
+    Raises:
+        RecipeError: Weights need a number of rows that nobody knows.
+    """
+    num_rows = [
+        section.num_rows if shards is None else shards.num_rows
+        for section, shards in zip(data.datasets, found, strict=True)
+    ]
     return Configuration(
-        _from_sections(path, there),
+        tuple(
+            ConfiguredDataset(
+                section.dataset_name,
+                weight,
+                rows,
+                None if shards is None else shards.columns,
+                section.batch_size,
+                section.max_epochs,
+            )
+            for section, weight, rows, shards in zip(
+                data.datasets, dataset_weights(data, num_rows), num_rows, found, strict=True
+            )
+        ),
         data.datasets_per_batch,
         steps=None if train is None else train.steps,
         batch_size=None if train is None else train.batch_size,
@@ -147,34 +195,22 @@ def _computed(data: DataSection, num_rows: Sequence[int | None]) -> list[float]:
             return rules.capped(known, divisors, total=data.weights_total or 10_000, cap=data.weights_cap or 1_000_000)
 
 
-def _from_sections(path: Path, data: DataSection) -> tuple[ConfiguredDataset, ...]:
-    shards = [_shards(section) for section in data.datasets]
+def _warn_of_other_numbers(path: Path, data: DataSection, found: Sequence[FoundShards | None]) -> None:
     differing = [
-        f"{section.dataset_name} ({rows:,} instead of {section.num_rows:,})"
-        for section, (rows, _) in zip(data.datasets, shards, strict=True)
-        if rows is not None and section.num_rows not in (None, rows)
+        f"{section.dataset_name} ({shards.num_rows:,} instead of {section.num_rows:,})"
+        for section, shards in zip(data.datasets, found, strict=True)
+        if shards is not None and section.num_rows is not None and section.num_rows != shards.num_rows
     ]
     if differing:
         log.warning("%s: shards have other numbers of rows than it says, and theirs count: %s", path, some(differing))
-    num_rows = [
-        section.num_rows if rows is None else rows for section, (rows, _) in zip(data.datasets, shards, strict=True)
-    ]
-    try:
-        weights = dataset_weights(data, num_rows)
-    except RecipeError as error:
-        raise RecipeError(f"{path}: {error}") from None
-    return tuple(
-        ConfiguredDataset(section.dataset_name, weight, rows, columns, section.batch_size, section.max_epochs)
-        for section, weight, rows, (_, columns) in zip(data.datasets, weights, num_rows, shards, strict=True)
-    )
 
 
-def _shards(section: DatasetSection) -> tuple[int | None, tuple[str, ...] | None]:
-    """Rows and columns of a dataset's shards, from their manifest; unknown where there is no such folder."""
+def _shards(section: DatasetSection) -> FoundShards | None:
+    """What the manifest of a dataset's shards says; None where there is no such folder."""
     if not has_shards(section):
-        return None, None
+        return None
     facts = read_manifest(section.shards, "shards").facts
     num_rows, columns = facts.get("num_rows"), facts.get("columns")
     if isinstance(num_rows, bool) or not isinstance(num_rows, int) or num_rows < 1 or not isinstance(columns, list):
         raise ArtifactError(f"{section.shards}: its manifest is damaged; make the folder again")
-    return num_rows, tuple(map(str, columns))
+    return FoundShards(num_rows, tuple(map(str, columns)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from pairloom.sentence_transformers.quantization import PRECISIONS
 from pairloom.sentence_transformers.refusals import ArgumentError, UnsupportedError
 
 Device = str | int | torch.device
+# Of these the first that a model has is put before documents.
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
 def as_texts(inputs: object) -> tuple[list[str], bool]:
@@ -51,6 +54,18 @@ def check_encoding(batch_size: int, output_value: str | None, precision: str | N
         raise ArgumentError(f"truncate_dim is {size}; it must be at least 1")
 
 
+def take_task(options: Mapping[str, Any]) -> object:
+    """What the texts are for, from the arguments of `SentenceTransformer.encode` that have no place of their own.
+
+    Raises:
+        TypeError: There is another such argument.
+    """
+    for name in options:
+        if name != "task":
+            raise TypeError(f"encode() got an unexpected keyword argument {name!r}")
+    return options.get("task")
+
+
 def device_name(device: Device) -> str:
     """As torch spells it; a number counts the GPUs."""
     return f"cuda:{device}" if isinstance(device, int) else str(device)
@@ -62,3 +77,8 @@ def merge_prompts(given: Mapping[str, str], stored: Mapping[str, str]) -> dict[s
     That there always is one keeps `encode_query` and `encode_document` from the default prompt.
     """
     return {"query": "", "document": "", **stored, **given}
+
+
+def prompts_of_two(query: Mapping[str, str], document: Mapping[str, str]) -> dict[str, str]:
+    """The prompts of two encoders under one roof: of the same name, each has those of its own task, and the first the others."""
+    return {**document, **query, **{name: document[name] for name in DOCUMENT_PROMPTS if name in document}}

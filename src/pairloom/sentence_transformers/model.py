@@ -7,25 +7,33 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from pairloom.artifacts import new_artifact
-from pairloom.encode.encoder import Encoder
 from pairloom.encode.similarity import normalize
-from pairloom.encode.torch_engine import TorchEngine
-from pairloom.models.heads import Pooling
+from pairloom.models.dual import AnyModel, DualModel, read_any
 from pairloom.models.model import Model
-from pairloom.models.names import load_model
+from pairloom.models.names import find_model
+from pairloom.models.read import has_router
+from pairloom.models.router import Task, default_task
 from pairloom.models.write import write_model
-from pairloom.network.encoder import EncoderNetwork
 from pairloom.recipe import Similarity
-from pairloom.sentence_transformers.arguments import Device, as_texts, check_encoding, device_name, merge_prompts
+from pairloom.sentence_transformers.arguments import (
+    DOCUMENT_PROMPTS,
+    Device,
+    as_texts,
+    check_encoding,
+    device_name,
+    merge_prompts,
+    prompts_of_two,
+    take_task,
+)
 from pairloom.sentence_transformers.card import write_card
+from pairloom.sentence_transformers.half import Half
 from pairloom.sentence_transformers.quantization import quantize_embeddings
 from pairloom.sentence_transformers.refusals import (
     ArgumentError,
@@ -49,6 +57,9 @@ class SentenceTransformer:
     """Texts to embeddings, under the names of sentence-transformers.
 
     What `Encoder` has no use for is refused with a sentence that says what to do instead.
+
+    A model may be two encoders: then `encode_query` goes through the one and `encode_document` through the other, and `encode`
+    through that of the default route of a Router folder, or through that of the queries of a folder with ``Q`` and ``A``.
 
     Args:
         model_name_or_path: A model folder, the name of an installed package that carries a model, or a name on the hub.
@@ -76,16 +87,22 @@ class SentenceTransformer:
         **options: Any,
     ) -> None:
         refuse_options(options)
-        stored = load_model(model_name_or_path)
-        # Embeddings are cut here and not in the network, because each call may ask for another number of components.
-        self._model = dataclasses.replace(stored, output_size=None)
-        self._network = EncoderNetwork(self._model)
-        self._tokenizer: TextTokenizer | None = None
-        self._start(device)
-        self.truncate_dim = stored.output_size if truncate_dim is None else truncate_dim
+        path = find_model(model_name_or_path)
+        stored = read_any(path, str(model_name_or_path))
+        self._name = stored.name
+        self._default_task: Task | None = "query"
+        if isinstance(stored, DualModel):
+            query, document = stored.query, stored.document
+            self._query, self._document = Half(query, device), Half(document, device)
+            if has_router(path):
+                self._default_task = default_task(path)
+        else:
+            query = document = stored
+            self._query = self._document = Half(stored, device)
+        self.truncate_dim = (query.output_size or document.output_size) if truncate_dim is None else truncate_dim
         self.similarity_fn_name = similarity_fn_name or stored.similarity
-        self.prompts = merge_prompts(prompts or {}, stored.prompts)
-        self.default_prompt_name = default_prompt_name or stored.default_prompt
+        self.prompts = merge_prompts(prompts or {}, prompts_of_two(query.prompts, document.prompts))
+        self.default_prompt_name = default_prompt_name or query.default_prompt
         self._prompt(None, None)
 
     @formerly("sentences", "inputs")
@@ -105,6 +122,7 @@ class SentenceTransformer:
         truncate_dim: int | None = None,
         pool: None = None,
         chunk_size: None = None,
+        **options: Any,
     ) -> Any:
         """Encodes texts.
 
@@ -123,6 +141,7 @@ class SentenceTransformer:
             truncate_dim: Embeddings are cut to so many components, before they are scaled.
             pool: Not supported.
             chunk_size: Not supported.
+            options: ``task``, by which one of two encoders is chosen: ``query`` or ``document``.
 
         Returns:
             An array or tensor [N, D], or without both a list of tensors [D]; of one text, an array or tensor [D]. Of no
@@ -131,6 +150,7 @@ class SentenceTransformer:
         Raises:
             UsageError: Something among the texts is not a string, or an argument has no sense or is not supported.
         """
+        half = self._half(take_task(options))
         refuse_pools(device, pool, chunk_size)
         size = self.truncate_dim if truncate_dim is None else truncate_dim
         check_encoding(batch_size, output_value, precision, size)
@@ -143,7 +163,9 @@ class SentenceTransformer:
             if show_progress_bar is None
             else show_progress_bar
         )
-        embeddings = self._embed(texts, text_before, size, show_progress=show)
+        embeddings = np.zeros(0, dtype=np.float32)
+        if texts:
+            embeddings = np.ascontiguousarray(half.encode(texts, text_before, show_progress=show)[:, :size])
         if normalize_embeddings:
             embeddings = normalize(embeddings)
         quantized = bool(texts) and precision not in (None, "float32")
@@ -162,10 +184,10 @@ class SentenceTransformer:
         *more: Any,
         **options: Any,
     ) -> Any:
-        """As `encode`, with the prompt ``query`` unless another is given."""
+        """As `encode`, as the task ``query``, and with the prompt of that name unless another is given."""
         if prompt_name is None and prompt is None:
             prompt_name = self._first_prompt("query")
-        return self._half("query").encode(inputs, prompt_name, prompt, *more, **options)
+        return self.encode(inputs, prompt_name, prompt, *more, task="query", **options)
 
     @formerly("sentences", "inputs")
     def encode_document(
@@ -176,14 +198,27 @@ class SentenceTransformer:
         *more: Any,
         **options: Any,
     ) -> Any:
-        """As `encode`, with the first prompt there is of ``document``, ``passage`` and ``corpus`` unless another is given."""
-        if prompt_name is None and prompt is None:
-            prompt_name = self._first_prompt("document", "passage", "corpus")
-        return self._half("document").encode(inputs, prompt_name, prompt, *more, **options)
+        """As `encode`, as the task ``document``.
 
-    def _half(self, task: Literal["query", "document"]) -> SentenceTransformer:
-        """What encodes queries or documents. This model encodes both; one of two halves would choose here."""
-        return self
+        Takes the first prompt there is of ``document``, ``passage`` and ``corpus`` unless another is given.
+        """
+        if prompt_name is None and prompt is None:
+            prompt_name = self._first_prompt(*DOCUMENT_PROMPTS)
+        return self.encode(inputs, prompt_name, prompt, *more, task="document", **options)
+
+    @property
+    def _halves(self) -> tuple[Half, ...]:
+        return (self._query,) if self._document is self._query else (self._query, self._document)
+
+    def _half(self, task: object) -> Half:
+        """What encodes texts of a task; of one encoder the only one, whatever they are for."""
+        task = self._default_task if task is None else task
+        if self._document is self._query or task == "query":
+            return self._query
+        if task == "document":
+            return self._document
+        which = "texts of which no task is told" if task is None else f"the task {task!r}"
+        raise ArgumentError(f"{self._name} has no encoder for {which}; use encode_query or encode_document")
 
     @property
     def similarity_fn_name(self) -> str:
@@ -204,17 +239,16 @@ class SentenceTransformer:
 
     @property
     def max_seq_length(self) -> int:
-        """Longer texts are cut to so many tokens, special ones included."""
-        return self._model.max_tokens
+        """Longer texts are cut to so many tokens, special ones included; of two encoders the larger number."""
+        return max(half.model.max_tokens for half in self._halves)
 
     @max_seq_length.setter
     def max_seq_length(self, value: int) -> None:
-        most = self._model.architecture.max_tokens
+        most = min(half.model.architecture.max_tokens for half in self._halves)
         if not isinstance(value, int) or not _LEAST_TOKENS <= value <= most:
             raise ArgumentError(f"max_seq_length is {value!r}; this model takes {_LEAST_TOKENS} to {most} tokens")
-        self._model = dataclasses.replace(self._model, max_tokens=value)
-        self._tokenizer = None
-        self._start(self.device)
+        for half in self._halves:
+            half.set_max_tokens(value)
 
     def get_max_seq_length(self) -> int:
         """See `max_seq_length`."""
@@ -222,7 +256,8 @@ class SentenceTransformer:
 
     def get_embedding_dimension(self) -> int:
         """Components of an embedding."""
-        return min(self._model.dimensions, self.truncate_dim or self._model.dimensions)
+        size = self._query.model.dimensions
+        return min(size, self.truncate_dim or size)
 
     def get_sentence_embedding_dimension(self) -> int:
         """Components of an embedding; the name until release 5."""
@@ -241,10 +276,8 @@ class SentenceTransformer:
 
     @property
     def tokenizer(self) -> TextTokenizer:
-        """The model's tokenizer."""
-        if self._tokenizer is None:
-            self._tokenizer = TextTokenizer(self._model)
-        return self._tokenizer
+        """The model's tokenizer; of two encoders that which `encode` uses."""
+        return (self._document if self._default_task == "document" else self._query).tokenizer
 
     def tokenize(self, texts: Iterable[str]) -> dict[str, Tensor]:
         """``input_ids`` and ``attention_mask`` [N, T] of texts, cut and padded as the model sees them."""
@@ -253,7 +286,7 @@ class SentenceTransformer:
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return self._engine.device
+        return self._query.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -265,7 +298,8 @@ class SentenceTransformer:
         if isinstance(device, torch.dtype):
             raise missing_attribute("half")
         if device_name(device) != str(self.device):
-            self._start(device)
+            for half in self._halves:
+                half.move(device)
         return self
 
     def cpu(self) -> SentenceTransformer:
@@ -282,9 +316,8 @@ class SentenceTransformer:
 
     def set_pooling_include_prompt(self, include_prompt: bool) -> None:
         """Whether a prompt's tokens take part in pooling."""
-        pooling = Pooling(self._model.pooling.modes, include_prompt)
-        self._model = dataclasses.replace(self._model, pooling=pooling)
-        self._start(self.device)
+        for half in self._halves:
+            half.set_include_prompt(include_prompt)
 
     def save(
         self,
@@ -294,7 +327,7 @@ class SentenceTransformer:
         *,
         safe_serialization: bool = True,
     ) -> None:
-        """Writes a model folder that pairloom and sentence-transformers read.
+        """Writes a model folder that pairloom and sentence-transformers read; two encoders become one folder each in it, ``Q`` and ``A``.
 
         Args:
             path: The folder; nothing may stand there.
@@ -318,15 +351,10 @@ class SentenceTransformer:
     save_pretrained = save
 
     def __repr__(self) -> str:
-        return f"SentenceTransformer({self._model.name!r}, device={str(self.device)!r})"
+        return f"SentenceTransformer({self._name!r}, device={str(self.device)!r})"
 
     def __getattr__(self, name: str) -> Any:
         raise missing_attribute(name)
-
-    def _start(self, device: Device | None) -> None:
-        """Makes what encodes, from the model and the network as they are now."""
-        self._engine = TorchEngine(self._network, device=None if device is None else device_name(device))
-        self._encoder = _PromptEncoder(self._model, engine=self._engine)
 
     def _prompt(self, name: str | None, text: str | None) -> str:
         if text is not None:
@@ -341,32 +369,25 @@ class SentenceTransformer:
     def _first_prompt(self, *names: str) -> str | None:
         return next((name for name in names if name in self.prompts), None)
 
-    def _embed(
-        self, texts: list[str], prompt: str, size: int | None, *, show_progress: bool
-    ) -> npt.NDArray[np.float32]:
-        if not texts:
-            return np.zeros(0, dtype=np.float32)
-        embeddings = self._encoder.encode_after(prompt, texts, show_progress=show_progress)
-        return np.ascontiguousarray(embeddings[:, :size])
-
-    def _as_it_is(self) -> Model:
+    def _as_it_is(self) -> AnyModel:
         """The model with what was set on this object."""
         if self.similarity_fn_name not in ("cosine", "dot"):
             raise UnsupportedError(
                 f"a model folder keeps cosine or dot as its similarity, not {self.similarity_fn_name}; set "
                 "model.similarity_fn_name before saving"
             )
+        models = [self._half_as_it_is(half) for half in self._halves]
+        return models[0] if len(models) == 1 else DualModel(self._name, *models)
+
+    def _half_as_it_is(self, half: Half) -> Model:
+        # A prompt that only the other half had is not for this one, and would make another model of it.
+        foreign = {name for other in self._halves for name in other.stored.prompts} - half.stored.prompts.keys()
+        prompts = {name: text for name, text in self.prompts.items() if name not in foreign}
+        default = self.default_prompt_name
         return dataclasses.replace(
-            self._model,
-            prompts=dict(self.prompts),
-            default_prompt=self.default_prompt_name,
+            half.model,
+            prompts=prompts,
+            default_prompt=default if default in prompts else None,
             similarity=cast("Similarity", self.similarity_fn_name),
             output_size=self.truncate_dim,
         )
-
-
-class _PromptEncoder(Encoder):
-    """An encoder that takes any prompt, not only those of the model."""
-
-    def encode_after(self, prompt: str, texts: list[str], *, show_progress: bool) -> npt.NDArray[np.float32]:
-        return self._encode(texts, prompt, show_progress=show_progress)

@@ -165,12 +165,12 @@ def to_json(missing: Planned) -> dict[str, Any]:
     }
 
 
-def with_shards(recipe: Recipe, *, name: str, overrides: Sequence[str] = ()) -> Recipe:
+def with_shards(recipe: Recipe, *, name: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe with the datasets that it can be trained on now, as ``data.missing`` says.
 
     Args:
         recipe: Any.
-        name: What the person who is to read the error called it.
+        name: What the person who is to read the error called it, if it was read from a file.
         overrides: Those given with it.
 
     Raises:
@@ -191,9 +191,9 @@ def with_shards(recipe: Recipe, *, name: str, overrides: Sequence[str] = ()) -> 
         raise ArtifactError(f"{missing[0].shards}: no such folder; make it with pairloom prepare")
     settings = [f"--set {shlex.quote(override)} " for override in overrides if override.startswith("data.")]
     lines = [
-        f"{len(missing):,} of the {len(data.datasets):,} datasets of {name} have no shards yet:",
+        f"{len(missing):,} of the {len(data.datasets):,} datasets of {name or 'the recipe'} have no shards yet:",
         *(f"  {line}" for line in describe(planned)),
-        f"With the dumps at hand: pairloom prepare --recipe {shlex.quote(name)} {''.join(settings)}DUMPS…",
+        f"With the dumps at hand: pairloom prepare --recipe {shlex.quote(name) if name else 'RECIPE'} {''.join(settings)}DUMPS…",
     ]
     if there is not None:
         share = _share(there.datasets, data)

@@ -16,6 +16,7 @@ from pairloom.train.card_usage import usage
 from pairloom.train.metrics import first_and_last, losses_by_dataset
 from pairloom.train.recipe_toml import recipe_toml
 from pairloom.train.report import duration
+from pairloom.train.truncation import truncation_note
 
 _POOLING = {
     "mean": "mean of the token vectors",
@@ -173,6 +174,10 @@ def _draws(facts: dict[str, Any]) -> str:
             f" Steps came in groups of {steps:,}, from {recipe['data']['datasets_per_group']:,} draws of a dataset, no text twice in "
             "a group."
         )
+    if note := truncation_note(facts):
+        text += f"\n\n{note[0].upper()}{note[1:]}."
+    elif any(one["count"] for one in facts.get("texts", {}).values()):
+        text += "\n\nNo text was longer than its limit."
     return text
 
 
@@ -265,6 +270,10 @@ def _machine(facts: dict[str, Any]) -> str:
     if facts["training_s"]:
         hours = f"{facts['training_s'] / 3600:.2f} hours in training steps"
         rows.append(["Time", f"{hours} ({duration(facts['training_s'])}), over all resumptions"])
+    if "energy_wh" in facts:
+        wh = facts["energy_wh"]
+        amount = f"{wh / 1000:,.2f} kWh" if wh >= 100 else f"{wh:.3g} Wh"
+        rows.append(["Energy", f"{amount} in training steps, of processors and memory with all that ran there (RAPL)"])
     rows += [[plain(name), plain(version)] for name, version in facts["versions"].items()]
     return table(["", "Value"], rows)
 

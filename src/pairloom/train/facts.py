@@ -49,6 +49,8 @@ def run_facts(
         | {name: version(name) for name in _VERSIONS_OF},
         "base_on_hub": _hub_name(base),
     }
+    if (joules := training_joules(records)) is not None:
+        facts["energy_wh"] = round(joules / 3600, 4)
     if command:
         facts["command"] = shlex.join(command)
     return facts
@@ -68,6 +70,18 @@ def training_seconds(records: Sequence[dict[str, Any]]) -> float:
         if rate and isinstance(parts, dict):
             seconds += sum(part["pairs"] for part in parts.values()) / rate
     return seconds
+
+
+def training_joules(records: Sequence[dict[str, Any]]) -> float | None:
+    """Energy of the steps that made the model, as in `training_seconds`; None unless each of them tells.
+
+    Args:
+        records: The lines of ``metrics.jsonl``.
+    """
+    steps = [record for record in records if "loss" in record]
+    if not steps or not all("energy_j" in record for record in steps):
+        return None
+    return float(sum(record["energy_j"] for record in steps))
 
 
 def device_name(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

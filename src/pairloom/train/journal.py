@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from pairloom.pairs.batch import Batch
 from pairloom.recipe import TrainSection
+from pairloom.train.energy import EnergyMeter
 from pairloom.train.flops import measure_matmul_rate
 from pairloom.train.learner import StepResult
 from pairloom.train.memory import peak_memory
@@ -25,10 +27,18 @@ class Journal:
         device: Whose speed and memory are told.
         num_devices: That work together.
         resume_after: The step from which the run goes on; 0 for a new one.
+        energy: What measures all of them, if there is such a thing.
     """
 
     def __init__(
-        self, folder: Path, section: TrainSection, device: torch.device, *, num_devices: int, resume_after: int
+        self,
+        folder: Path,
+        section: TrainSection,
+        device: torch.device,
+        *,
+        num_devices: int,
+        resume_after: int,
+        energy: EnergyMeter | None = None,
     ) -> None:
         self.metrics = MetricsLog(folder / "metrics.jsonl")
         if resume_after:
@@ -40,13 +50,23 @@ class Journal:
         )
         self._device, self._num_devices, self._precision = device, num_devices, section.precision
         self._peak_flops: float | None = None  # a second
+        self._energy = energy
+        self._step_began = 0.0
 
-    def step(self, number: int, batch: Batch, result: StepResult, seconds: float) -> str:
-        """Records a step.
+    def begin_step(self) -> None:
+        """Starts the clock, and the meter."""
+        if self._energy is not None:
+            self._energy.start()
+        self._step_began = time.monotonic()
+
+    def step(self, number: int, batch: Batch, result: StepResult) -> str:
+        """Records the step that has just ended.
 
         Returns:
             The most important of it in a line.
         """
+        seconds = time.monotonic() - self._step_began
+        joules = None if self._energy is None else self._energy.joules()
         num_passed = result.num_tokens + result.num_padding
         self.write(
             step=number,
@@ -56,12 +76,20 @@ class Journal:
             accuracy=round(float(result.correct.mean()), 4),
             scale=round(result.scale, 4),
             datasets=_by_dataset(batch, result),
+            texts={
+                "anchors": {"count": result.num_pairs, "truncated": result.num_anchors_truncated},
+                "candidates": {
+                    "count": result.num_pairs * (len(batch.columns) - 1),
+                    "truncated": result.num_candidates_truncated,
+                },
+            },
             pairs_per_s=round(result.num_pairs / seconds, 2),
             tokens_per_s=round(result.num_tokens / seconds, 1),
             padding=round(result.num_padding / num_passed, 4),
             replayed=round(result.num_replayed_tokens / result.num_tokens, 4),
             model_flops_per_s=round(result.num_flops / seconds),
             memory_bytes=peak_memory(self._device),
+            **({} if joules is None else {"energy_j": round(joules, 3)}),
             **self._utilisation(result.num_flops / seconds),
         )
         return (

@@ -53,6 +53,8 @@ class StepResult:
         gradient_norm: Before clipping; of two encoders, which are clipped by themselves, the root of the sum of the squares.
         num_pairs: Of the batch, N.
         num_tokens: Of its texts.
+        num_anchors_truncated: Anchors that were longer than their limit.
+        num_candidates_truncated: The same of positives, negatives and past contexts.
         num_padding: Places of attention's rectangles that hold no token.
         num_replayed_tokens: Tokens that were embedded a second time.
         num_flops: Of matrix products that the model asks for; what is computed a second time does not count.
@@ -66,6 +68,8 @@ class StepResult:
     gradient_norm: float
     num_pairs: int
     num_tokens: int
+    num_anchors_truncated: int
+    num_candidates_truncated: int
     num_padding: int
     num_replayed_tokens: int
     num_flops: float
@@ -180,13 +184,16 @@ class Learner:
         _check_finite("gradient", norm)
         scale = self.scale
         rate = self._update(number)
+        truncated = tokens.tokens.truncated
         counts = [
             tokens.tokens.lengths.sum(),
+            truncated[: tokens.num_pairs].sum(),
+            truncated[tokens.num_pairs :].sum(),
             sum(side.passes.num_padding for side in sides),
             sum(side.passes.num_replayed_tokens for side in sides),
             sum(side.tower.num_flops(tokens.tokens.lengths[side.rows]) for side in sides),
         ]
-        num_tokens, num_padding, num_replayed_tokens, num_flops = self._added_up(counts)
+        num_tokens, num_anchors_cut, num_candidates_cut, num_padding, num_replayed, num_flops = self._added_up(counts)
         return StepResult(
             loss=loss.loss.item(),
             rows=loss.rows.cpu().numpy(),
@@ -196,8 +203,10 @@ class Learner:
             gradient_norm=norm.item(),
             num_pairs=tokens.num_pairs_in_all,
             num_tokens=int(num_tokens),
+            num_anchors_truncated=int(num_anchors_cut),
+            num_candidates_truncated=int(num_candidates_cut),
             num_padding=int(num_padding),
-            num_replayed_tokens=int(num_replayed_tokens),
+            num_replayed_tokens=int(num_replayed),
             num_flops=num_flops,
         )
 

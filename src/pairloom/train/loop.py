@@ -8,49 +8,45 @@ from __future__ import annotations
 
 import json
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from pairloom import __version__
 from pairloom.artifacts import new_artifact, only_one, refuse_occupied, resolved
-from pairloom.encode.dual_encoder import AnyEncoder, DualEncoder
-from pairloom.encode.encoder import Encoder
-from pairloom.encode.torch_engine import TorchEngine
-from pairloom.errors import PairloomError, TrainingError
-from pairloom.evaluate.evaluation import Evaluation, evaluate
-from pairloom.evaluate.report import to_json
+from pairloom.errors import TrainingError
+from pairloom.evaluate.evaluation import Evaluation
 from pairloom.evaluate.tasks import Task, read_task
 from pairloom.models.dual import AnyModel, DualModel, read_any
-from pairloom.models.model import Model
 from pairloom.models.weights import read_tensors
 from pairloom.models.write import write_model
 from pairloom.pairs.batch import Batch
 from pairloom.pairs.prefetch import Prefetch
 from pairloom.progress import Meter, meter
 from pairloom.recipe import Recipe
+from pairloom.sources.prepare_recipe import with_shards
 from pairloom.train.base import start_model
 from pairloom.train.card import write_card
 from pairloom.train.checkpoint import STATE_TENSORS, checkpoint_step, checkpoints, latest_checkpoint, save_checkpoint
 from pairloom.train.data import start_mixture
+from pairloom.train.energy import EnergyMeter
 from pairloom.train.facts import run_facts
+from pairloom.train.first import on_first
 from pairloom.train.interrupt import StopRequest, stop_request
 from pairloom.train.journal import Journal
 from pairloom.train.learner import Learner, NotFiniteError
+from pairloom.train.measuring import Measuring
 from pairloom.train.neighbours import find_neighbours
 from pairloom.train.report import write_report
 from pairloom.train.step import BatchTokenizer, BatchTokens
-from pairloom.train.tower import Tower
+from pairloom.train.truncation import count_texts, truncation_note
 from pairloom.train.world import World, start_world
 
 logger = logging.getLogger("pairloom")
-
-Value = TypeVar("Value")
 
 
 class TrainingInterruptedError(TrainingError):
@@ -89,7 +85,7 @@ def train(
     On a GPU, torch's global generators are seeded anew in each step.
 
     Args:
-        recipe: All settings.
+        recipe: All settings. Of datasets without shards, ``data.missing`` says whether they are left out.
         out: The model folder to make.
         resume: Whether to go on from the newest whole checkpoint of an interrupted run.
         allow_changes: Whether to go on with other shards, another mixture, batch size or seed than before. The result is
@@ -111,11 +107,11 @@ def train(
         show_progress = show_progress and world.is_first
         if not world.is_first:
             logger.setLevel(logging.ERROR)  # what all would say, the first says
-        _on_first(world, lambda: refuse_occupied(out))
-        run = _Run(recipe, resolved(out), world, command)
+        on_first(world, lambda: refuse_occupied(out))
+        run = _Run(with_shards(recipe), resolved(out), world, command)
         world.agree({"--resume": resume, "--allow-changes": allow_changes}, "options")
         stack.callback(run.close)
-        _on_first(world, lambda: stack.enter_context(only_one(run.folder)))
+        on_first(world, lambda: stack.enter_context(only_one(run.folder)))
         stop = stack.enter_context(stop_request())
         try:
             run.resume(allow_changes=allow_changes) if resume else run.begin()
@@ -165,11 +161,11 @@ class _Run:
                     f"{self.folder}: holds the checkpoints of a run; continue it with --resume, or remove the folder"
                 )
 
-        _on_first(self.world, refuse_checkpoints)
+        on_first(self.world, refuse_checkpoints)
         self._build(self.base)
 
     def resume(self, *, allow_changes: bool) -> None:
-        found = _on_first(
+        found = on_first(
             self.world,
             lambda: latest_checkpoint(self.folder / "checkpoints", origin=self.origin, allow_changes=allow_changes),
         )
@@ -190,10 +186,18 @@ class _Run:
 
     def go(self, stop: StopRequest, *, show_progress: bool) -> TrainingResult:
         if self.world.is_first:
+            # Of GPUs and of other machines nobody tells here what they take.
+            here = self.device.type == "cpu" and self.world.local_size == self.world.size
             self.journal = Journal(
-                self.folder, self.recipe.train, self.device, num_devices=self.world.size, resume_after=self.step
+                self.folder,
+                self.recipe.train,
+                self.device,
+                num_devices=self.world.size,
+                resume_after=self.step,
+                energy=EnergyMeter() if here else None,
             )
-        before = self._evaluate_base(show_progress=show_progress)
+        self.measuring = Measuring(self.recipe, self.base, self.learner, self.tasks, self.world, self.journal)
+        before = self.measuring.base(self.step, show_progress=show_progress)
         steps = self.recipe.train.steps
         tokenize = BatchTokenizer(self.base, self.recipe.data)
         with (
@@ -203,7 +207,7 @@ class _Run:
             while self.step < steps:
                 every = self.recipe.evaluate.every_steps
                 if every and self.step and self.step % every == 0:
-                    self._evaluate(before, show_progress=False)
+                    self.measuring.now(self.step, before, show_progress=False)
                 stop.patient = True
                 self._one_step(batches, progress)
                 stopping = self.world.any(stop.requested)
@@ -214,8 +218,8 @@ class _Run:
                     stopping = self.world.any(stop.requested)  # or asked for while it was saved
                 if stopping:
                     raise KeyboardInterrupt
-        evaluations = self._evaluate(before, show_progress=show_progress)
-        facts = _on_first(self.world, self._finish)
+        evaluations = self.measuring.now(self.step, before, show_progress=show_progress)
+        facts = on_first(self.world, self._finish)
         return TrainingResult(facts or {}, evaluations, is_first=self.world.is_first)
 
     def interrupted(self) -> TrainingInterruptedError:
@@ -234,7 +238,8 @@ class _Run:
             self.journal.close()
 
     def _one_step(self, batches: Prefetch[BatchTokens], progress: Meter) -> None:
-        start = time.monotonic()
+        if self.journal is not None:
+            self.journal.begin_step()
         try:
             batch, tokens = next(batches)
         except StopIteration:
@@ -249,7 +254,7 @@ class _Run:
             self._pass_over(str(error), batch)
             progress.advance(1, "passed over")
             return
-        note = self.journal and self.journal.step(self.step, batch, result, time.monotonic() - start)
+        note = self.journal and self.journal.step(self.step, batch, result)
         progress.advance(1, note or "")
 
     def _pass_over(self, what: str, batch: Batch) -> None:
@@ -294,63 +299,32 @@ class _Run:
                 keep=self.recipe.train.keep_checkpoints,
             )
 
-        _on_first(self.world, save)
-
-    def _evaluate_base(self, *, show_progress: bool) -> list[Evaluation]:
-        """Measures the model as it was, for later measurements to be compared with."""
-
-        def measure() -> list[Evaluation]:
-            encoder = self._encoder_of_base()
-            results = []
-            for task in self.tasks:
-                results.append(evaluate(encoder, task, show_progress=show_progress))
-                if self.step == 0:
-                    self._record_evaluation(results[-1])
-            return results
-
-        return (_on_first(self.world, measure) or []) if self.recipe.evaluate.tasks else []
-
-    def _evaluate(self, before: list[Evaluation], *, show_progress: bool) -> list[Evaluation]:
-        def measure() -> list[Evaluation]:
-            encoder = self._encoder()
-            results = []
-            for task, reference in zip(self.tasks, before, strict=True):
-                results.append(evaluate(encoder, task, baseline=reference, show_progress=show_progress))
-                self._record_evaluation(results[-1])
-            return results
-
-        return (_on_first(self.world, measure) or []) if self.recipe.evaluate.tasks else []
-
-    def _encoder_of_base(self) -> AnyEncoder:
-        device, precision = str(self.device), self.recipe.train.precision
-        if isinstance(self.base, DualModel):
-            return DualEncoder(self.base, device=device, precision=precision)
-        return Encoder(self.base, device=device, precision=precision)
-
-    def _encoder(self) -> AnyEncoder:
-        def encoder(model: Model, tower: Tower) -> Encoder:
-            precision = self.recipe.train.precision
-            engine = TorchEngine(tower.result, device=str(self.device), precision=precision)
-            return Encoder(model, engine=engine, precision=precision)
-
-        if isinstance(self.base, Model):
-            return encoder(self.base, *self.learner.towers)
-        query, document = self.learner.towers
-        return DualEncoder(encoder(self.base.query, query), encoder(self.base.document, document))
-
-    def _record_evaluation(self, result: Evaluation) -> None:
-        assert self.journal is not None, "the first process evaluates, and keeps the journal"
-        self.journal.write(step=self.step, evaluation=to_json(result))
-        name, measurement = next(iter(result.metrics.items()))
-        change = "" if measurement.comparison is None else f" ({measurement.comparison.difference:+.4f})"
-        when = f"after step {self.step:,}" if self.step else "before training"
-        logger.info("%s: %s %s %.4f%s", when, result.task, name, measurement.value, change)
+        on_first(self.world, save)
 
     def _finish(self) -> dict[str, Any]:
         assert self.journal is not None, "the first process finishes, and keeps the journal"
         self._check_weights()
         model = self.learner.updated(self.base, finished=True)
         records = self.journal.metrics.records()
+        facts = self._facts(model, records)
+        described, document = (model.query, model.document) if isinstance(model, DualModel) else (model, None)
+        encoders = self.measuring.encoder_of_base(), self.measuring.encoder_of_now()
+        neighbours = [found for task in self.tasks[:1] for found in find_neighbours(*encoders, task)]
+        with new_artifact(self.out, "model") as draft:
+            readme = write_card(self.out.name, described, facts, records, self.recipe, document=document)
+            write_model(model, draft.path, readme=readme)
+            write_report(
+                draft.path / "report.html", name=self.out.name, facts=facts, records=records, neighbours=neighbours
+            )
+            if self.journal.metrics.path.is_file():
+                (draft.path / "metrics.jsonl").write_bytes(self.journal.metrics.path.read_bytes())
+            draft.facts.update(facts)
+        if note := truncation_note(facts):
+            logger.warning("in training, %s", note)
+        return facts
+
+    def _facts(self, model: AnyModel, records: list[dict[str, Any]]) -> dict[str, Any]:
+        """Of the manifest."""
         facts: dict[str, Any] = {
             "fingerprint": model.fingerprint,
             "recipe": self.origin["recipe"],
@@ -372,6 +346,7 @@ class _Run:
             "steps": self.step,
             "steps_skipped": self.num_skipped,
             "pairs_left_out": self.place.num_left_out,
+            "texts": count_texts(records),
             "device": self.device.type if self.world.size == 1 else f"{self.world.size} × {self.device.type}",
             "torch": torch.__version__,
             "evaluations": [
@@ -386,43 +361,8 @@ class _Run:
             ),
         }
         if isinstance(model, DualModel):
-            described, document = model.query, model.document
             facts["encoders"] = {"query": model.query.fingerprint, "document": model.document.fingerprint}
-        else:
-            described, document = model, None
-        encoders = self._encoder_of_base(), self._encoder()
-        neighbours = [found for task in self.tasks[:1] for found in find_neighbours(*encoders, task)]
-        with new_artifact(self.out, "model") as draft:
-            readme = write_card(self.out.name, described, facts, records, self.recipe, document=document)
-            write_model(model, draft.path, readme=readme)
-            write_report(
-                draft.path / "report.html", name=self.out.name, facts=facts, records=records, neighbours=neighbours
-            )
-            if self.journal.metrics.path.is_file():
-                (draft.path / "metrics.jsonl").write_bytes(self.journal.metrics.path.read_bytes())
-            draft.facts.update(facts)
         return facts
-
-
-def _on_first(world: World, work: Callable[[], Value]) -> Value | None:
-    """Lets the first process do something, however long it takes, and all fail if it does.
-
-    Returns:
-        What it made, and None on the others.
-    """
-    made, failure = None, None
-    if world.is_first:
-        try:
-            made = work()
-        except PairloomError as error:
-            failure = error
-    world.wait()
-    told = world.share(None if failure is None else str(failure))
-    if failure is not None:
-        raise failure
-    if told is not None:
-        raise TrainingError(f"rank 0 has stopped the job: {told}")
-    return made
 
 
 def _write_batch(path: Path, batch: Batch) -> None:

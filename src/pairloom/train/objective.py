@@ -1,4 +1,4 @@
-"""The objective of a recipe: where its ``[loss]`` section meets the pure functions of `losses`."""
+"""The objective of a recipe: where its ``[loss]`` section meets the pure functions of `losses` and `mean_losses`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from pairloom.errors import RecipeError
 from pairloom.recipe import LossSection, Similarity
-from pairloom.train.losses import BatchLoss, contrastive_loss, matryoshka_loss, multi_context_loss
+from pairloom.train.losses import BatchLoss, contrastive_loss
+from pairloom.train.mean_losses import matryoshka_loss, multi_context_loss
 
 
 def batch_loss(

@@ -15,7 +15,7 @@ from pairloom.artifacts import refuse_occupied
 from pairloom.encode.torch_engine import pick_device
 from pairloom.errors import ArtifactError, PairloomError, RecipeError
 from pairloom.models.dual import AnyModel
-from pairloom.pairs.configuration import Configuration, ConfiguredDataset, dataset_weights, has_shards, left
+from pairloom.pairs.configuration import FoundShards, configure, has_shards, left
 from pairloom.pairs.dataset import Dataset, open_datasets
 from pairloom.pairs.forecast import Forecast, forecast
 from pairloom.recipe import DatasetSection, Recipe
@@ -205,34 +205,13 @@ def _note(problems: list[str], check: Callable[[], object]) -> None:
 
 
 def _forecast(recipe: Recipe, datasets: Sequence[Dataset | None], problems: list[str]) -> Forecast | None:
-    data, train = recipe.data, recipe.train
-    num_rows = [
-        section.num_rows if dataset is None else len(dataset)
-        for section, dataset in zip(data.datasets, datasets, strict=True)
-    ]
+    found = [None if dataset is None else FoundShards(len(dataset), dataset.rows.columns) for dataset in datasets]
     try:
-        weights = dataset_weights(data, num_rows)
+        configuration = configure(recipe.data, recipe.train, found)
     except RecipeError as error:
         problems.append(str(error))
         return None
-    configured = [
-        ConfiguredDataset(
-            section.dataset_name,
-            weight,
-            rows,
-            None if dataset is None else dataset.rows.columns,
-            section.batch_size,
-            section.max_epochs,
-        )
-        for section, weight, rows, dataset in zip(data.datasets, weights, num_rows, datasets, strict=True)
-    ]
-    configuration = Configuration(
-        tuple(configured),
-        data.datasets_per_batch,
-        steps_per_group=data.steps_per_group,
-        datasets_per_group=data.datasets_per_group,
-    )
-    return forecast(configuration, steps=train.steps, batch_size=train.batch_size)
+    return forecast(configuration, steps=recipe.train.steps, batch_size=recipe.train.batch_size)
 
 
 def _lengths(
