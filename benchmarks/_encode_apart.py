@@ -92,11 +92,11 @@ def serve(what: str, arguments: str) -> None:
         for line in sys.stdin:
             method, given = json.loads(line)
             try:
-                answer = getattr(served, method)(**given)
+                answer = json.dumps(getattr(served, method)(**given))
             except Exception as error:
                 reason = str(error).strip().splitlines() or [""]
-                answer = {"failed": f"{type(error).__name__}: {reason[0][:300]}"}
-            print(json.dumps(answer), file=answers, flush=True)
+                answer = json.dumps({"failed": f"{type(error).__name__}: {reason[0][:300]}"})
+            print(answer, file=answers, flush=True)
 
 
 if __name__ == "__main__":
