@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -87,6 +88,7 @@ class Ours(_Side):
     ) -> None:
         super().__init__(corpora)
         self.encoder, self._engine = open_ours(model, precision, threads, engine)
+        self._budget_name = "max_batch_tokens" if engine == "openvino" else "_max_tokens"
 
     def about(self) -> Figures:
         """The precision that is computed in."""
@@ -94,13 +96,8 @@ class Ours(_Side):
 
     def encode(self, corpus: str, budget: int | None = None) -> Figures:
         """A pass; with a budget of tokens a micro-batch, if it is not to be the engine's own."""
-        if budget is None:
-            return self._timed(corpus, ("encode",), self.encoder.encode)
-        before, self._engine.max_batch_tokens = self._engine.max_batch_tokens, budget
-        try:
+        with self._budget(budget):
             return self._timed(corpus, ("encode", budget), self.encoder.encode)
-        finally:
-            self._engine.max_batch_tokens = before
 
     def embed(self, corpus: str, fixed: int | None = None) -> Figures:
         """A pass of the engine alone, over tokens made ahead.
@@ -112,7 +109,8 @@ class Ours(_Side):
         tokenizer = self.encoder.model.tokenizer()
         texts = self._corpora[corpus]["texts"]
         parts = [tokenizer(part) for part in (in_order(texts, fixed) if fixed else [texts])]
-        return self._timed(corpus, ("embed", fixed), lambda _: self._embed(parts, fixed))
+        with self._budget(_NO_BUDGET if fixed else None):
+            return self._timed(corpus, ("embed", fixed), lambda _: [self._engine.embed(tokens) for tokens in parts])
 
     def encode_fixed(self, corpus: str, fixed: int) -> Figures:
         """A pass in batches of so many texts in input order, each tokenized when its turn comes."""
@@ -120,23 +118,24 @@ class Ours(_Side):
 
         def run(texts: list[str]) -> None:
             for part in in_order(texts, fixed):
-                self._embed([tokenizer(part)], fixed)
+                self._engine.embed(tokenizer(part))
 
-        return self._timed(corpus, ("encode_fixed", fixed), run)
+        with self._budget(_NO_BUDGET):
+            return self._timed(corpus, ("encode_fixed", fixed), run)
 
     def latency(self, corpus: str, callers: int, calls: int) -> Figures:
         """See `_Side`."""
         return self._latency(corpus, callers, calls, self.encoder.encode)
 
-    def _embed(self, parts: list[Any], fixed: int | None) -> None:
-        before = self._engine.max_batch_tokens
-        if fixed:
-            self._engine.max_batch_tokens = _NO_BUDGET
+    @contextlib.contextmanager
+    def _budget(self, num_tokens: int | None) -> Iterator[None]:
+        """Lets the engine make micro-batches of at most so many tokens for a while."""
+        before = getattr(self._engine, self._budget_name)
+        setattr(self._engine, self._budget_name, before if num_tokens is None else num_tokens)
         try:
-            for tokens in parts:
-                self._engine.embed(tokens)
+            yield
         finally:
-            self._engine.max_batch_tokens = before
+            setattr(self._engine, self._budget_name, before)
 
 
 class Theirs(_Side):

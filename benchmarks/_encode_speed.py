@@ -60,7 +60,7 @@ def speeds(bench: Bench, texts: Corpus, tuned: Figures | None) -> None:
         products = bench.products(stack)
         measured = bench.alternate(theirs | ours | products)
     rates: Rounds = {name: measured.pop(name) for name in products}
-    show_speeds(measured, *theirs)
+    show_speeds(measured, *theirs, peaks=True)
     show_products(rates)
     flops = model_flops(bench.model.architecture, texts.lengths, bench.model.heads)
     for name in ours:

@@ -11,8 +11,8 @@ from benchmarks._train_table import MIB, Figures, Rounds, rates, ratio
 GIGA = 1e9
 
 
-def show_speeds(measured: Rounds, *references: str) -> None:
-    """A line a contestant: tokens/s, and how often those of each reference within a round."""
+def show_speeds(measured: Rounds, *references: str, peaks: bool = False) -> None:
+    """A line a contestant: tokens/s, how often those of each reference within a round, and the peak of its process."""
     width = max(map(len, measured))
     for name, runs in measured.items():
         found = rates(runs)
@@ -24,7 +24,7 @@ def show_speeds(measured: Rounds, *references: str) -> None:
             if reference in measured and (times := ratio(runs, measured[reference])) is not None:
                 line += f"  {times:5.2f}× {reference}" if len(references) > 1 else f"  {times:5.2f}×"
         peak = max(run.get("peak_bytes", 0) for run in runs)
-        print(line + (f"  peak {peak / MIB:,.0f} MiB" if peak else ""), flush=True)
+        print(line + (f"  peak {peak / MIB:,.0f} MiB" if peaks else ""), flush=True)
 
 
 def show_products(products: Rounds) -> None:
