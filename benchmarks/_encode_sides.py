@@ -205,6 +205,12 @@ def in_order(texts: list[str], size: int) -> list[list[str]]:
 
 
 def memory_bytes(what: Literal["VmRSS", "VmHWM", "RssAnon"], process: int | Literal["self"] = "self") -> int:
-    """Resident memory of a process: now, at its highest, or now without what is read from files."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
+    """Resident memory of a process: now, at its highest, or now without what belongs to files.
+
+    Raises:
+        OSError: It has ended.
+    """
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith(what):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(f"process {process} has no memory any more")

@@ -84,7 +84,7 @@ def watch(
                     watched.glances.append(_glance(process.pid, position / size))
                     next_glance = now + every_s
                 watched.peak_bytes = memory_bytes("VmHWM", process.pid)
-            except (OSError, StopIteration):  # it has just ended
+            except OSError:  # it has just ended
                 pass
             if kill_after_s is not None and read_since is not None and now - read_since >= kill_after_s:
                 process.kill()
