@@ -36,15 +36,16 @@ def latency(bench: Bench) -> None:
 
 
 def show_latencies(measured: Rounds, reference: str) -> None:
-    """A line a contestant: p50 and p99 over all rounds; the ratio of the reference's p50 to its own, within a round."""
+    """A line a contestant: p50 and p99 over all rounds, calls a second; and how many times lower its p50 is in a round."""
     width = max(map(len, measured))
     for name, runs in measured.items():
-        calls = [seconds for run in runs for seconds in run.get("calls_s", [])]
-        if not calls:
+        ran = [run for run in runs if run.get("calls_s")]
+        if not ran:
             print(f"  {name:{width}}  {runs[-1].get('failed', 'did not run')}", flush=True)
             continue
-        middle, late = 1000 * np.quantile(calls, [0.5, 0.99])
-        line = f"  {name:{width}}  p50 {middle:7.2f} ms  p99 {late:7.2f} ms"
+        middle, late = 1000 * np.quantile([seconds for run in ran for seconds in run["calls_s"]], [0.5, 0.99])
+        rate = statistics.median(len(run["calls_s"]) / run["wall_s"] for run in ran)
+        line = f"  {name:{width}}  p50 {middle:7.2f} ms  p99 {late:7.2f} ms  {rate:6,.0f} calls/s"
         if (times := latency_ratio(runs, measured[reference])) is not None:
             line += f"  p50 {times:5.2f}× lower"
         print(line, flush=True)
