@@ -22,8 +22,10 @@ _NUM_KILLS = 3
 def bulk(bench: Bench) -> None:
     """A file of very many short texts by the command line: memory, and the same bytes after three times kill -9."""
     options = bench.options
-    work = (options.work or bench.folder).resolve()
+    work = (options.work or bench.folder / "bulk").resolve()
     work.mkdir(parents=True, exist_ok=True)
+    if any(work.iterdir()):
+        sys.exit(f"{work} is not empty: what an earlier run left there would be taken up")
     path = bench.path if options.toy or options.real else small_model(bench.folder / "small")
     source = write_short_texts(work / "texts.txt", single_words(load_model(path)), options.count)
     print(f"  {options.count:,} texts, {source.stat().st_size / MIB:,.0f} MiB, model {path.name}", flush=True)
