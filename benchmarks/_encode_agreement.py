@@ -94,7 +94,7 @@ def changes(encoders: dict[str, Encoder], tasks: Sequence[Task]) -> Iterator[Cha
 def agreement_part(bench: Bench) -> None:
     """Vectors beside those of transformers in float32, and tasks at each precision."""
     options = bench.options
-    encoders = {
+    encoders: dict[str, Encoder] = {
         precision: open_ours(str(bench.path), precision, options.threads, options.engine)[0]
         for precision in CHOICES[options.engine]
         if precision is not None

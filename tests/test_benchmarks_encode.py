@@ -20,6 +20,7 @@ from benchmarks._encode_sides import in_order
 from benchmarks._encode_table import shares
 from benchmarks._encode_texts import corpora, random_model, single_words, texts_of_length, write_short_texts
 from benchmarks._encode_watch import course, differing, watch
+from benchmarks._train_table import Figures, Rounds
 
 from pairloom.models.read import read_model
 from tests.test_benchmarks import ROOT, command
@@ -112,11 +113,11 @@ def test_agreement_is_what_is_worked_out_by_hand() -> None:
 
 
 def test_shares_of_the_machine_are_taken_within_a_round_from_the_fastest_product() -> None:
-    products = {
+    products: Rounds = {
         "one": [{"float32": {"a": 50.0, "b": 100.0}}, {"float32": {"a": 200.0}, "int8": {"a": 900.0}}],
         "other": [{"float32": {"a": 80.0}}, {"failed": "for want of memory"}],
     }
-    runs = [{"batch_size": 1, "step_s": [2.0]}, {"batch_size": 1, "step_s": [1.0]}]
+    runs: list[Figures] = [{"batch_size": 1, "step_s": [2.0]}, {"batch_size": 1, "step_s": [1.0]}]
     assert shares(runs, products, "float32", 100) == [0.5, 0.5]
     assert shares(runs, products, "bfloat16", 100) == []
     assert shares([{"failed": "gone"}, runs[1]], products, "float32", 100) == [0.5]
