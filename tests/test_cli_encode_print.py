@@ -45,7 +45,7 @@ def test_what_is_printed_is_what_is_written(model_folder: Path, text_file: Path,
     good("encode", model_folder, text_file, "--out", tmp_path / "vectors", "--quiet")
     from pairloom.encode.vectors import VectorSet
 
-    np.testing.assert_array_equal(printed, np.asarray(VectorSet(tmp_path / "vectors").vectors))
+    np.testing.assert_array_equal(printed, VectorSet(tmp_path / "vectors").rows(range(len(TEXTS))))
 
 
 def test_documents_get_their_prompt(model_folder: Path, text_file: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pairloom.artifacts import MANIFEST
+from pairloom.choices import Precision
 from pairloom.encode import blocks, bulk, vector_files
 from pairloom.encode.bulk import encode_texts
 from pairloom.encode.encoder import Encoder
@@ -36,6 +37,8 @@ class MeanEngine:
         dimensions: Of a vector.
         seconds: How long each block shall take.
     """
+
+    precision: Precision = "float32"
 
     def __init__(self, dimensions: int = 32, seconds: float = 0.0) -> None:
         self._table = np.random.default_rng(0).normal(size=(1000, dimensions)).astype(np.float32)

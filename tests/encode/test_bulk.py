@@ -279,7 +279,7 @@ def test_another_job_is_refused_with_what_differs(job: Job, tmp_path: Path) -> N
         ({"job": source_state(files[1:], field="body")}, f"begun with the input {files[0]}, not {files[1]}"),
     ):
         with pytest.raises(ArtifactError) as caught:
-            job.run(**{"job": state, **options})
+            job.run(**{"job": state, **options})  # type: ignore[arg-type]
         assert str(caught.value) == f"{job.out}: {expected}; give the same, or begin anew with --restart"
     os.utime(files[0], ns=(0, 0))
     with pytest.raises(ArtifactError, match=f"begun before its input {files[0]} was changed; give"):

@@ -102,7 +102,7 @@ def test_int8_by_hand() -> None:
     vectors = np.array([[1.27, -1.27, 0.634, 0.636], [0, 0, 0, 0], [-254, 1, 3, 5.0]], dtype=np.float32)
     numbers, scales = pack(vectors, "int8")
     assert scales is not None
-    assert (numbers.dtype, scales.dtype) == (np.int8, np.float32)
+    assert [numbers.dtype, scales.dtype] == [np.dtype(np.int8), np.dtype(np.float32)]
     np.testing.assert_array_equal(numbers, [[127, -127, 63, 64], [0, 0, 0, 0], [-127, 0, 2, 2]])
     np.testing.assert_allclose(scales, [0.01, 0, 2], rtol=1e-6)
     np.testing.assert_allclose(unpack(numbers, scales)[2], [-254, 0, 4, 4])
@@ -125,7 +125,8 @@ def test_float16_and_float32() -> None:
     assert pack(vectors, "float32")[0] is vectors
     assert unpack(vectors, None) is vectors
     half, scales = pack(vectors, "float16")
-    assert (half.dtype, scales) == (np.float16, None)
+    assert half.dtype == np.dtype(np.float16)
+    assert scales is None
     np.testing.assert_array_equal(unpack(half, None), [[1.0, np.float32(np.float16(1e-3)), np.inf]])
 
 

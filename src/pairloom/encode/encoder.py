@@ -213,7 +213,7 @@ class Encoder:
 
 
 def _with_prompt(prompt: str, texts: Iterable[str]) -> Iterator[str]:
-    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+    if isinstance(texts, bytes) or not isinstance(texts, Iterable):  # type: ignore[unreachable]
         raise UsageError(f"what is to be encoded is {type(texts).__name__}, neither a string nor several")
     for number, text in enumerate(texts):
         if not isinstance(text, str):

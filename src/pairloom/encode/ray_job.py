@@ -8,6 +8,7 @@ Ray Data: Moritz et al. 2018, https://arxiv.org/abs/1712.05889; https://docs.ray
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -151,7 +152,7 @@ def _encode_parts(job: RayJob, origin: str, parts: Sequence[Path], *, num_gpus: 
     """Has every part encoded that is not there."""
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported about anybody's texts
-        ray.init(log_to_driver=False, logging_level="warning")
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
     ray_data.DataContext.get_current().enable_progress_bars = False
     faults = (
         ray_data.range(len(parts), override_num_blocks=len(parts))

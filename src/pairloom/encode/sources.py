@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pairloom.encode.inputs import STDIN, Errors, Format, TextSource
+from pairloom.encode.inputs import STDIN, Format, TextSource
 from pairloom.encode.job_input import source_state
 from pairloom.errors import UsageError
+from pairloom.files import Errors
 from pairloom.records import Text
 
 

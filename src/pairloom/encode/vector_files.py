@@ -243,7 +243,7 @@ def _open(path: Path, size: int | None) -> io.FileIO:
 
 def _write(file: io.FileIO, numbers: npt.NDArray[Any]) -> None:
     """Writes all of it; the system may take less at once than it is given."""
-    left = memoryview(np.ascontiguousarray(numbers).reshape(-1).view(np.uint8))
+    left = memoryview(np.ascontiguousarray(numbers).reshape(-1).view(np.uint8).data)
     while len(left):
         left = left[file.write(left) :]
 

@@ -30,4 +30,5 @@ def relative_buckets(distances: npt.NDArray[np.int64], num_buckets: int, max_dis
         math.log(max_distance / exact)
     )
     far = np.minimum(exact + (growth * np.float32(half - exact)).astype(np.int64), half - 1)
-    return np.where(size < exact, size, far) + half * (distances < 0)
+    buckets: npt.NDArray[np.int64] = np.where(size < exact, size, far) + half * (distances < 0)
+    return buckets
