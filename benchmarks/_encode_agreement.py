@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,6 @@ import transformers
 from benchmarks._encode_bench import CHOICES, Bench
 from benchmarks._encode_sides import open_ours
 from pairloom import Encoder
-from pairloom.choices import Precision
 from pairloom.evaluate.evaluation import evaluate
 from pairloom.evaluate.tasks import Task, read_task
 
@@ -78,7 +77,7 @@ class Change:
     interval: tuple[float, float]
 
 
-def changes(encoders: Mapping[Precision, Encoder], tasks: Sequence[Task]) -> Iterator[Change]:
+def changes(encoders: dict[str, Encoder], tasks: Sequence[Task]) -> Iterator[Change]:
     """Of each task and each precision beside ``float32``."""
     for task in tasks:
         reference = evaluate(encoders["float32"], task)

@@ -16,6 +16,7 @@ from pairloom import Encoder  # noqa: E402
 from pairloom.artifacts import MANIFEST, verify  # noqa: E402
 from pairloom.encode import ray_job  # noqa: E402
 from pairloom.encode.bulk import encode_texts  # noqa: E402
+from pairloom.encode.merge import merge_parts  # noqa: E402
 from pairloom.encode.ray_job import RayJob, encode_on_ray  # noqa: E402
 from pairloom.encode.sources import Sources  # noqa: E402
 from pairloom.errors import ArtifactError, InputError, PairloomError, UsageError  # noqa: E402
@@ -74,7 +75,7 @@ def test_parts_that_are_finished_are_not_done_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(ray_job, "merge_parts", interrupted)
+        patched.setattr("pairloom.encode.ray_job.merge_parts", interrupted)
         encode(job, out)
     before = times()
     assert set(before) == {"1-of-2", "2-of-2"}
@@ -91,11 +92,11 @@ def test_parts_that_are_finished_are_not_done_again(
     with pytest.raises(PairloomError, match=r"2-of-2: has no manifest\.json"):
         encode(job, out)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(ray_job, "merge_parts", interrupted)
+        patched.setattr("pairloom.encode.ray_job.merge_parts", interrupted)
         encode(job, out, restart=True)
     again = times()
     assert again["1-of-2"] > before["1-of-2"]
-    merge = ray_job.merge_parts
+    merge = merge_parts
 
     def noted(*arguments: Any, **options: Any) -> dict[str, Any]:
         assert times() == again
