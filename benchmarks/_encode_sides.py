@@ -90,7 +90,6 @@ class Ours(_Side):
     ) -> None:
         super().__init__(corpora)
         self.encoder, self._engine = open_ours(model, precision, threads, engine)
-        self._budget_name = "max_batch_tokens" if engine == "openvino" else "_max_tokens"
 
     def about(self) -> Figures:
         """The precision that is computed in."""
@@ -132,12 +131,12 @@ class Ours(_Side):
     @contextlib.contextmanager
     def _budget(self, num_tokens: int | None) -> Iterator[None]:
         """Lets the engine make micro-batches of at most so many tokens for a while."""
-        before = getattr(self._engine, self._budget_name)
-        setattr(self._engine, self._budget_name, before if num_tokens is None else num_tokens)
+        before = self._engine.micro_batch_tokens
+        self._engine.micro_batch_tokens = before if num_tokens is None else num_tokens
         try:
             yield
         finally:
-            setattr(self._engine, self._budget_name, before)
+            self._engine.micro_batch_tokens = before
 
 
 class Theirs(_Side):

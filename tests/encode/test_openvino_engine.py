@@ -171,9 +171,8 @@ def test_only_the_first_token_of_the_last_layer_is_computed_for_cls(model_folder
 
 
 def test_several_threads_may_use_it_at_once(model_folder: Path) -> None:
-    engine = OpenVINOEngine(load_model(model_folder), precision="float32")
+    engine = OpenVINOEngine(load_model(model_folder), precision="float32", micro_batch_tokens=256)
     jobs = [some_tokens(some_lengths(count), seed=count) for count in (1, 2, 3, 40, 150, 1, 70, 5)]
-    engine.max_batch_tokens = 256
     alone = [engine.embed(job) for job in jobs]
     found: dict[int, list[Vectors]] = {}
 
@@ -191,8 +190,7 @@ def test_several_threads_may_use_it_at_once(model_folder: Path) -> None:
 
 
 def test_a_fault_in_one_micro_batch_is_raised_and_the_engine_goes_on(model_folder: Path) -> None:
-    engine = OpenVINOEngine(load_model(model_folder), precision="float32")
-    engine.max_batch_tokens = 64
+    engine = OpenVINOEngine(load_model(model_folder), precision="float32", micro_batch_tokens=128)
     tokens = some_tokens([20] * 30)
     sound = engine.embed(tokens)
     beyond = dataclasses.replace(tokens, lengths=np.array([20] * 29 + [200]))  # more than there are

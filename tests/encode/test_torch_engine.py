@@ -170,7 +170,7 @@ def test_what_does_not_fit_into_memory_is_halved_until_it_does(backbone_folder: 
     model, tokens = read(backbone_folder("mpnet")), make_tokens([9, 3, 12, 7, 30, 8, 8])
     small = TorchEngine(SmallMemory(model), device="cpu")
     np.testing.assert_allclose(small.embed(tokens), engine(model).embed(tokens), atol=1e-5)
-    assert small._max_tokens < 7 * 30, "the next micro-batches begin smaller"
+    assert small.micro_batch_tokens < 7 * 30, "the next micro-batches begin smaller"
 
 
 def test_a_text_that_does_not_fit_into_memory_is_refused_with_its_length(backbone_folder: BackboneFolder) -> None:

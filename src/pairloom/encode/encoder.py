@@ -54,6 +54,8 @@ class Encoder:
             ``float16``. By default the fastest that keeps a cosine of 0.9995 to float32 on this machine: bfloat16 where the
             processor has it.
         threads: How many cores of a CPU to use; by default all.
+        micro_batch_tokens: Limit of (texts × longest of them) of what is computed at once; by default what suits the device.
+            Memory grows with it.
         engine: What computes: ``openvino`` or ``torch``, instead of the usual one for the device, or an `Engine`.
 
     Raises:
@@ -69,11 +71,19 @@ class Encoder:
         device: str | None = None,
         precision: Precision | None = None,
         threads: int | None = None,
+        micro_batch_tokens: int | None = None,
         engine: Engine | EngineName | None = None,
     ) -> None:
         self.model = model if isinstance(model, Model) else load_model(model)
         if engine is None or isinstance(engine, str):
-            engine = make_engine(self.model, name=engine, device=device, precision=precision, threads=threads)
+            engine = make_engine(
+                self.model,
+                name=engine,
+                device=device,
+                precision=precision,
+                threads=threads,
+                micro_batch_tokens=micro_batch_tokens,
+            )
         self._engine = engine
         self.precision: Precision = engine.precision
         self._tokenizer = self.model.tokenizer()

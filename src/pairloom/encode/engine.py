@@ -43,6 +43,7 @@ def make_engine(
     device: str | None = None,
     precision: Precision | None = None,
     threads: int | None = None,
+    micro_batch_tokens: int | None = None,
 ) -> Engine:
     """The engine for a device: OpenVINO for a CPU and torch for the others.
 
@@ -52,6 +53,7 @@ def make_engine(
         device: By default a GPU if there is one, and torch is here to use it.
         precision: By default the fastest that keeps a cosine of 0.9995 to float32.
         threads: How many cores of a CPU to use.
+        micro_batch_tokens: Limit of (texts × longest of them) of what is computed at once.
 
     Raises:
         UsageError: There is no such device, or it does not compute in this precision.
@@ -65,7 +67,7 @@ def make_engine(
             raise UsageError(f"device {device!r} is computed on by torch; the engine openvino is for the CPU")
         from pairloom.encode.openvino_engine import OpenVINOEngine
 
-        return OpenVINOEngine(model, precision=precision, threads=threads)
+        return OpenVINOEngine(model, precision=precision, threads=threads, micro_batch_tokens=micro_batch_tokens)
     if name != "torch":
         raise UsageError(f"engine {name!r} is not known; openvino and torch are")
     if not importlib.util.find_spec("torch"):
@@ -75,7 +77,8 @@ def make_engine(
     from pairloom.encode.torch_engine import TorchEngine
     from pairloom.network.encoder import EncoderNetwork
 
-    return TorchEngine(EncoderNetwork(model), device=device, precision=precision)
+    network = EncoderNetwork(model)
+    return TorchEngine(network, device=device, precision=precision, micro_batch_tokens=micro_batch_tokens)
 
 
 def has_gpu() -> bool:

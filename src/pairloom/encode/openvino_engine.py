@@ -29,8 +29,11 @@ logger = logging.getLogger("pairloom")
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-# Padded tokens of a micro-batch: on two cores with 1 MiB of second-level cache each (docs/log.md).
-MAX_BATCH_TOKENS = 1024
+# Padded tokens of a micro-batch: measured on cores with 1 MiB of second-level cache each (docs/log.md).
+_MICRO_BATCH_TOKENS = 1024
+# Where there are more cores than micro-batches, these are made smaller, but not smaller than this: the products of fewer
+# rows take longer by the row.
+_LEAST_TOKENS = 128
 # The inputs of an int8 product are quantised in groups of so many along the row, each token by itself, so that a text's
 # vector does not depend on the others. Smaller groups are more exact, larger ones faster (docs/log.md).
 _GROUP_SIZES = (128, 64, 32)
@@ -44,13 +47,22 @@ class OpenVINOEngine:
         precision: ``float32``, exact; ``bfloat16`` for matrix products and attention; ``int8`` for the linear layers, and
             bfloat16 for attention. By default the fastest that keeps a cosine of 0.9995 to float32 on this machine.
         threads: How many cores to use; by default all.
+        micro_batch_tokens: Limit of (texts × longest of them) of what is computed at once by a core; by default what suits
+            its cache. Memory grows with it and with the cores.
     """
 
-    def __init__(self, model: Model, *, precision: Precision | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        precision: Precision | None = None,
+        threads: int | None = None,
+        micro_batch_tokens: int | None = None,
+    ) -> None:
         self._core = openvino.Core()
         self._has_bfloat16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision: Precision = pick_precision(precision, has_bfloat16=self._has_bfloat16)
-        self.max_batch_tokens = MAX_BATCH_TOKENS
+        self.micro_batch_tokens = micro_batch_tokens or _MICRO_BATCH_TOKENS
         self._model = model
         self._threads = threads or _num_cores(self._core)
         self._compiling = Lock()
@@ -59,7 +71,7 @@ class OpenVINOEngine:
 
     def embed(self, tokens: Tokens, *, skip_tokens: int = 0) -> npt.NDArray[np.float32]:
         """See `Engine.embed`."""
-        batches = list(micro_batches(tokens.lengths, self.max_batch_tokens))
+        batches = list(micro_batches(tokens.lengths, self._budget(tokens)))
         # Alone, a micro-batch has all cores; of many, each core has one, and none waits for another within a layer.
         backbone = self._backbone(1 if len(batches) == 1 else self._threads)
         pooled = np.empty((len(tokens), backbone.size), dtype=np.float32)
@@ -78,6 +90,14 @@ class OpenVINOEngine:
                 for one in running:  # of which some are left after a fault or Ctrl-C
                     one.cancel()
         return self._finish(pooled)
+
+    def _budget(self, tokens: Tokens) -> int:
+        """Tokens of a micro-batch: all, if one may hold them; or else so many that each core has two or more of them."""
+        total = len(tokens) * int(tokens.lengths.max())
+        if total <= self.micro_batch_tokens:
+            return total
+        share = int(tokens.lengths.sum()) // (2 * self._threads)
+        return min(self.micro_batch_tokens, max(share, _LEAST_TOKENS))
 
     def _finish(self, pooled: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What follows the pooling."""

@@ -63,7 +63,7 @@ class TorchEngine:
             )
         self.precision: Precision = precision
         self._network = _prepare(network, self.device, PRECISIONS[precision])
-        self._max_tokens = micro_batch_tokens or _MICRO_BATCH_TOKENS.get(self.device.type, 16_384)
+        self.micro_batch_tokens = micro_batch_tokens or _MICRO_BATCH_TOKENS.get(self.device.type, 16_384)
         self._turn = threading.Lock()
 
     def embed(self, tokens: Tokens, *, skip_tokens: int = 0) -> npt.NDArray[np.float32]:
@@ -73,7 +73,7 @@ class TorchEngine:
             PairloomError: A single text needs more memory than the device has.
         """
         assert len(tokens), "an engine is not asked for nothing"
-        rows = list(micro_batches(tokens.lengths, self._max_tokens))
+        rows = list(micro_batches(tokens.lengths, self.micro_batch_tokens))
         with torch.inference_mode():
             computed = _to_host(torch.cat([self._forward(tokens, part, skip_tokens) for part in rows]))
         vectors = np.empty_like(computed)
@@ -98,7 +98,7 @@ class TorchEngine:
                 "device, or encode on another one"
             )
         # The next micro-batches had better be smaller; and what is free in small pieces may serve as one.
-        self._max_tokens = min(self._max_tokens, len(rows) * int(tokens.lengths[rows].max()) // 2)
+        self.micro_batch_tokens = min(self.micro_batch_tokens, len(rows) * int(tokens.lengths[rows].max()) // 2)
         torch.cuda.empty_cache()
         return torch.cat([self._forward(tokens, part, skip_tokens) for part in np.array_split(rows, 2)])
 
