@@ -22,7 +22,7 @@ def show_speeds(measured: Rounds, *references: str, peaks: bool = False) -> None
         line = f"  {name:{width}}  {statistics.median(found):10,.0f} tokens/s ({min(found):,.0f} to {max(found):,.0f})"
         for reference in references:
             if reference in measured and (times := ratio(runs, measured[reference])) is not None:
-                line += f"  {times:5.2f}× {reference}" if len(references) > 1 else f"  {times:5.2f}×"
+                line += f"  {times:5.2f}× {reference.split()[-1]}" if len(references) > 1 else f"  {times:5.2f}×"
         peak = max(run.get("peak_bytes", 0) for run in runs)
         print(line + (f"  peak {peak / MIB:,.0f} MiB" if peaks else ""), flush=True)
 
