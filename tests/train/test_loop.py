@@ -553,7 +553,7 @@ def test_all_shards_that_are_missing_are_named_at_once(
     recipe_for: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ("pairs", "nowhere", "elsewhere")
-    recipe = recipe_for(steps=2)
+    recipe = recipe_for(steps=3)
     recipe = with_data(recipe, [{"shards": str(tmp_path / name)} for name in names])
     with pytest.raises(ArtifactError) as caught:
         quietly(recipe, tmp_path / "model")
