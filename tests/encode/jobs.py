@@ -36,11 +36,11 @@ class MeanEngine:
     Args:
         dimensions: Of a vector.
         seconds: How long each block shall take.
+        precision: What it says that it computes in.
     """
 
-    precision: Precision = "float32"
-
-    def __init__(self, dimensions: int = 32, seconds: float = 0.0) -> None:
+    def __init__(self, dimensions: int = 32, seconds: float = 0.0, precision: Precision = "float32") -> None:
+        self.precision: Precision = precision
         self._table = np.random.default_rng(0).normal(size=(1000, dimensions)).astype(np.float32)
         self._seconds = seconds
         self.num_texts = 0

@@ -37,7 +37,7 @@ def encode(model_folder: Path, tmp_path: Path) -> Callable[..., Path]:
         shard: Shard | None = None, *, name: str | None = None, precision: Any = "float32", **options: Any
     ) -> Path:
         out = tmp_path / (name or ("whole" if shard is None else f"{shard.index}-of-{shard.count}"))
-        encoder = Encoder(model_folder, precision=precision, engine=MeanEngine())
+        encoder = Encoder(model_folder, engine=MeanEngine(precision=precision))
         texts = options.pop("texts", TEXTS)
         encode_texts(encoder, texts, out, origin="texts", shard=shard, show_progress=False, **options)
         return out

@@ -594,11 +594,14 @@ def test_interrupted(tmp_path: Path, slow: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes in /proc")
 def test_a_process_that_dies_is_told(tmp_path: Path, slow: Path) -> None:
     process = start(slow, tmp_path / "out", 2)
-    wait_for(lambda: len(_children(process.pid)) >= 2 and any(tmp_path.glob(".out.partial-*/aside")), process)
-    workers = [
-        child for child in _children(process.pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
-    os.kill(workers[0], signal.SIGKILL)
+
+    def workers() -> list[int]:
+        return [
+            child for child in _children(process.pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+
+    wait_for(lambda: bool(workers()) and any(tmp_path.glob(".out.partial-*/aside")), process)
+    os.kill(workers()[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "a process ended with code -9, before its work was done" in errors
