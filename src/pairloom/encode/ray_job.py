@@ -154,7 +154,8 @@ def _encode_parts(job: RayJob, origin: str, parts: Sequence[Path], *, num_gpus: 
         ray.init(log_to_driver=False, logging_level="warning")
     ray_data.DataContext.get_current().enable_progress_bars = False
     faults = (
-        ray_data.range(len(parts), override_num_blocks=len(parts))
+        # Not ray.data.range: its read tasks would wait for processors that all belong to the actors, for ever.
+        ray_data.from_items([{"id": number} for number in range(len(parts))], override_num_blocks=len(parts))
         .map_batches(
             _Worker,
             fn_constructor_args=(job, origin, parts),
