@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from pairloom.artifacts import only_one, read_manifest, refuse_occupied, resolved
 from pairloom.encode.bulk import encode_texts, job_identity
-from pairloom.encode.dual_encoder import load_encoder
+from pairloom.encode.dual_encoder import AnyEncoder, load_encoder
 from pairloom.encode.job import difference
 from pairloom.encode.job_input import Shard
 from pairloom.encode.merge import merge_parts
@@ -29,12 +29,16 @@ from pairloom.encode.sources import Sources
 from pairloom.encode.storage import Storage
 from pairloom.encode.vectors import PART_KIND
 from pairloom.errors import ArtifactError, MissingExtraError, PairloomError, UsageError
+from pairloom.terminal import one_line
 
 try:
     import ray
     import ray.data as ray_data
+    import ray.exceptions
 except ImportError:
     raise MissingExtraError("encoding on a Ray cluster", "ray", "ray") from None
+
+_SHOWN_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class _Worker:
 
     def __init__(self, job: RayJob, origin: str, parts: Sequence[Path]) -> None:
         self._job, self._origin, self._parts = job, origin, parts
-        self._encoder = load_encoder(*job.model, **job.encoding)
+        self._encoder: AnyEncoder | None = None
 
     def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Encodes some parts, and says of each what went wrong: an exception would come back with Ray's traces around it."""
@@ -124,6 +128,8 @@ class _Worker:
     def _encode(self, number: int) -> str:
         shard, out = Shard(number, len(self._parts)), self._parts[number]
         try:
+            # Here and not in the constructor, of which errors come back as the end of the actor.
+            self._encoder = self._encoder or load_encoder(*self._job.model, **self._job.encoding)
             sources = Sources(self._job.sources, **self._job.reading)
             if out.exists():
                 done = read_manifest(out, PART_KIND).facts.get("job", {})
@@ -154,19 +160,23 @@ def _encode_parts(job: RayJob, origin: str, parts: Sequence[Path], *, num_gpus: 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported about anybody's texts
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
     ray_data.DataContext.get_current().enable_progress_bars = False
-    faults = (
-        ray_data.range(len(parts), override_num_blocks=len(parts))
-        .map_batches(
-            _Worker,
-            fn_constructor_args=(job, origin, parts),
-            batch_size=1,
-            # One at a time: a part that waits for a busy actor could be another's.
-            compute=ray_data.ActorPoolStrategy(size=len(parts), max_tasks_in_flight_per_actor=1),
-            num_gpus=num_gpus,
-            num_cpus=num_cpus,
-        )
-        .take_all()
+    work = (
+        # Not ray.data.range: its read tasks would wait for processors that all belong to the actors, for ever.
+        ray_data.from_items([{"id": number} for number in range(len(parts))], override_num_blocks=len(parts))
+    ).map_batches(
+        _Worker,
+        fn_constructor_args=(job, origin, parts),
+        batch_size=1,
+        # One at a time: a part that waits for a busy actor could be another's.
+        compute=ray_data.ActorPoolStrategy(size=len(parts), max_tasks_in_flight_per_actor=1),
+        num_gpus=num_gpus,
+        num_cpus=num_cpus,
     )
+    try:
+        faults = work.take_all()
+    except ray.exceptions.RayActorError as error:
+        reason = one_line(str(error), _SHOWN_CHARACTERS)
+        raise PairloomError(f"a worker was lost ({reason}); run again, and it goes on from there") from None
     if fault := next((row["fault"] for row in faults if row["fault"]), None):
         raise PairloomError(fault)
 
