@@ -190,7 +190,7 @@ def test_a_tokenizer_of_another_model_is_noticed(folder: Path) -> None:
         ({"type": "sentence_transformers.models.CNN", "path": "2_CNN"}, "'sentence_transformers.models.CNN'"),
         ({"type": "evil.code.Normalize", "path": "../../x"}, "leads out of the model folder"),
         ({"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}, "module 2 is Pooling"),
-        ({"path": "1_Pooling"}, "modules.json: 2.type: Field required"),
+        ({"path": "1_Pooling"}, "modules.json: 2.type is missing"),
     ],
 )
 def test_a_module_that_is_not_supported(folder: Path, module: dict[str, Any], expected: str) -> None:
