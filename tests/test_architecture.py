@@ -67,7 +67,7 @@ def test_the_oracles_are_not_loaded_to_serve_them() -> None:
 
 
 def test_importing_pairloom_imports_nothing_else() -> None:
-    assert not loaded_by("import pairloom") & {"numpy", "pydantic", "rich", "typer", "tokenizers", "huggingface_hub"}
+    assert not loaded_by("import pairloom") & {"numpy", "pydantic", "rich", "tokenizers", "huggingface_hub"}
 
 
 def test_layers() -> None:

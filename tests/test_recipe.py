@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -384,3 +386,11 @@ def test_sections_are_immutable_and_every_field_is_explained() -> None:
         for name, field in section.model_fields.items():
             if section not in (module.Recipe, module.DataRecipe, module.SourcesSection):
                 assert field.description, f"{section.__name__}.{name} has no docstring"
+
+
+def test_who_only_encodes_needs_no_pydantic_and_is_told_when_reading_recipes_does() -> None:
+    code = "import sys; sys.modules['pydantic'] = None\nfrom pairloom.cli import main; sys.argv = ['pairloom', 'mixture', 'adapt']; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    expected = "reading recipes needs pydantic, which is not installed: pip install 'pairloom[data]'"
+    assert " ".join(done.stderr.split()) == f"pairloom: {expected}"

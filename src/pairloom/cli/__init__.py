@@ -8,28 +8,20 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import signal
 import sys
-from typing import Annotated
-
-import typer
 
 from pairloom import __version__
 from pairloom.artifacts import DISK_FULL
 from pairloom.cli import demo, encode, evaluate, info, mixture, prepare, search, train
+from pairloom.cli.arguments import run
 from pairloom.cli.output import ConsoleHandler, fail
 from pairloom.errors import PairloomError
 
-app = typer.Typer(
-    name="pairloom",
-    help="Weave pairs of texts into sentence-embedding models, and search with them.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
+ABOUT = "Weave pairs of texts into sentence-embedding models, and search with them."
 # In the order of the help: as data flows.
-for command in (
+COMMANDS = (
     demo.demo,
     prepare.prepare,
     mixture.mixture,
@@ -39,8 +31,7 @@ for command in (
     encode.merge,
     search.search,
     info.info,
-):
-    app.command()(command)
+)
 
 
 def main() -> None:
@@ -51,31 +42,19 @@ def main() -> None:
     logging.basicConfig(handlers=[ConsoleHandler()], level=logging.WARNING)
     logging.getLogger("pairloom").setLevel(logging.INFO)
     try:
-        app()
+        run(COMMANDS, sys.argv[1:], about=ABOUT, version=__version__)
+        sys.stdout.flush()
     except PairloomError as error:
         fail(str(error), error.exit_code)
-    except SystemExit as done:
-        if done.code == 130:  # typer turns Ctrl-C into this without a word
-            fail("interrupted", 130)
-        raise
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+    except BrokenPipeError:
+        # Who read the results has seen enough. Python shall not try to give out the rest, and complain, when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if error.errno in DISK_FULL:
             fail("the disk is full; free some space and run again", 1)
         if error.filename is None:
             raise
         fail(f"{error.filename}: {error.strerror}", 1)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"pairloom {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    del version

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from pairloom.cli.arguments import Option
 from pairloom.cli.options import DEFAULT_MODEL
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="The folder in which everything is left.")] = Path("pairloom-demo"),
-    model: Annotated[str, typer.Option(help="What to adapt.")] = DEFAULT_MODEL,
+    out: Annotated[Path, Option(help="The folder in which everything is left.")] = Path("pairloom-demo"),
+    model: Annotated[str, Option(help="What to adapt.")] = DEFAULT_MODEL,
 ) -> None:
     """The whole way, on the docstrings of the Python packages installed here.
 

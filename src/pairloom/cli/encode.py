@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
 from pairloom.artifacts import refuse_occupied
+from pairloom.cli.arguments import Argument, Option
 from pairloom.cli.options import Device, FastPrecision, Json, ModelName, Quiet, Threads
 from pairloom.cli.output import report
 from pairloom.errors import InputError, ModelError, UsageError
@@ -26,35 +25,29 @@ def encode(
     model: ModelName,
     sources: Annotated[
         list[Path],
-        typer.Argument(
+        Argument(
             metavar="INPUT...",
             help="Files (.txt, .jsonl, .csv, .tsv, .parquet, .arrow), a task, shards, or - for stdin.",
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The vectors folder to make; by default vectors are printed, a line a text.")
+        Path | None, Option(help="The vectors folder to make; by default vectors are printed, a line a text.")
     ] = None,
-    field: Annotated[str | None, typer.Option(help="The field or column that holds the text.")] = None,
-    id_field: Annotated[str | None, typer.Option(help="The field or column that holds the id.")] = None,
+    field: Annotated[str | None, Option(help="The field or column that holds the text.")] = None,
+    id_field: Annotated[str | None, Option(help="The field or column that holds the id.")] = None,
     format: Annotated[  # noqa: A002 - the option's name
         Literal["txt", "jsonl", "csv", "tsv", "parquet", "arrow"] | None,
-        typer.Option(help="What the files are, if their names do not say it."),
+        Option(help="What the files are, if their names do not say it."),
     ] = None,
-    errors: Annotated[
-        Literal["strict", "replace"], typer.Option(help="What becomes of bytes that are no UTF-8.")
-    ] = "strict",
-    store: Annotated[
-        Literal["float32", "float16", "int8"], typer.Option(help="The type of the stored numbers.")
-    ] = "float32",
+    errors: Annotated[Literal["strict", "replace"], Option(help="What becomes of bytes that are no UTF-8.")] = "strict",
+    store: Annotated[Literal["float32", "float16", "int8"], Option(help="The type of the stored numbers.")] = "float32",
     shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Do the part I of N (1/4 to 4/4), for `pairloom merge`.")
+        str | None, Option(metavar="I/N", help="Do the part I of N (1/4 to 4/4), for `pairloom merge`.")
     ] = None,
     ray: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="By N workers of a Ray cluster, or of Ray on this machine.")
+        int | None, Option(min=1, metavar="N", help="By N workers of a Ray cluster, or of Ray on this machine.")
     ] = None,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew, and do not go on where it was ended.")
-    ] = False,
+    restart: Annotated[bool, Option("--restart", help="Begin anew, and do not go on where it was ended.")] = False,
     precision: FastPrecision = None,
     device: Device = None,
     threads: Threads = None,
@@ -115,8 +108,8 @@ def encode(
 
 
 def merge(
-    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="What pairloom encode --shard has made.")],
-    out: Annotated[Path, typer.Option(help="The vectors folder to make.")],
+    parts: Annotated[list[Path], Argument(metavar="PART...", help="What pairloom encode --shard has made.")],
+    out: Annotated[Path, Option(help="The vectors folder to make.")],
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

@@ -6,8 +6,7 @@ import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
-
+from pairloom.cli.arguments import Argument, Option
 from pairloom.cli.options import Device, Json, MeasuredPrecision, ModelName, Quiet
 from pairloom.cli.output import print_json, show
 
@@ -16,12 +15,12 @@ def evaluate(
     model: ModelName,
     tasks: Annotated[
         list[Path],
-        typer.Argument(metavar="TASK...", help="BEIR folders, sentence-pair files (.tsv), candidate sets (.jsonl)."),
+        Argument(metavar="TASK...", help="BEIR folders, sentence-pair files (.tsv), candidate sets (.jsonl)."),
     ],
-    baseline: Annotated[str | None, typer.Option(metavar="MODEL", help="Compare with this model.")] = None,
+    baseline: Annotated[str | None, Option(metavar="MODEL", help="Compare with this model.")] = None,
     similarity: Annotated[
         Literal["cosine", "dot"] | None,
-        typer.Option(help="How vectors are compared; by default as each model was made for."),
+        Option(help="How vectors are compared; by default as each model was made for."),
     ] = None,
     precision: MeasuredPrecision = "float32",
     device: Device = None,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from pairloom.cli.arguments import Argument, Option
 from pairloom.cli.options import DEFAULT_MODEL, Json
 from pairloom.cli.output import print_json, report, say, show
 from pairloom.errors import UsageError
@@ -16,17 +15,15 @@ if TYPE_CHECKING:
 
 
 def info(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Shards, a task, a model, a checkpoint, vectors.")],
+    path: Annotated[Path, Argument(metavar="PATH", help="Shards, a task, a model, a checkpoint, vectors.")],
     model: Annotated[
         str | None,
-        typer.Option(help=f"Of shards: whose tokens are counted; by default {DEFAULT_MODEL}'s if it is installed."),
+        Option(help=f"Of shards: whose tokens are counted; by default {DEFAULT_MODEL}'s if it is installed."),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Of shards: a picture of the lengths to draw.")
+        Path | None, Option(metavar="FILE.png", help="Of shards: a picture of the lengths to draw.")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Of shards: which rows are drawn; 0 if none is given.")
-    ] = None,
+    seed: Annotated[int | None, Option(min=0, help="Of shards: which rows are drawn; 0 if none is given.")] = None,
     as_json: Json = False,
 ) -> None:
     """Say what an artifact is, and whether every byte of it is as it was written; of shards also what is in them.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from pairloom.cli.arguments import Argument, Option
 from pairloom.cli.options import Json, Settings
 from pairloom.cli.output import print_json, say, show
 
@@ -14,22 +13,22 @@ from pairloom.cli.output import print_json, say, show
 def mixture(
     config: Annotated[
         Path,
-        typer.Argument(
+        Argument(
             metavar="CONFIG",
             help="A recipe, or a list of datasets in JSON as data_config.json, or the name of one that comes with pairloom.",
         ),
     ],
     steps: Annotated[
-        int | None, typer.Option(min=1, max=2**40, help="Of the training; by default the recipe's, else 200,000.")
+        int | None, Option(min=1, max=2**40, help="Of the training; by default the recipe's, else 200,000.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=2, max=2**31, help="Pairs a step; by default the recipe's, else 1,024.")
+        int | None, Option(min=2, max=2**31, help="Pairs a step; by default the recipe's, else 1,024.")
     ] = None,
     repeat_limit: Annotated[
-        float, typer.Option(metavar="EPOCHS", help="Warn of datasets that are repeated more often.")
+        float, Option(metavar="EPOCHS", help="Warn of datasets that are repeated more often.")
     ] = 10.0,
-    show_all: Annotated[bool, typer.Option("--all", help="Show all datasets, however many.")] = False,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="A picture of it to draw.")] = None,
+    show_all: Annotated[bool, Option("--all", help="Show all datasets, however many.")] = False,
+    plot: Annotated[Path | None, Option(metavar="FILE.png", help="A picture of it to draw.")] = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:

@@ -8,8 +8,6 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from pairloom.terminal import short
 
 if TYPE_CHECKING:
@@ -61,7 +59,7 @@ def report(facts: dict[str, Any], as_json: bool, headline: str) -> None:
 
 def print_json(facts: Any) -> None:
     """Prints facts for a program, on stdout."""
-    typer.echo(json.dumps(facts, indent=2, default=str))
+    sys.stdout.write(json.dumps(facts, indent=2, default=str) + "\n")
 
 
 def fail(message: str, exit_code: int) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
+from pairloom.cli.arguments import Argument, Option
 from pairloom.cli.options import Json, Quiet, Settings
 from pairloom.cli.output import print_json, say
 from pairloom.errors import UsageError
@@ -15,45 +15,43 @@ from pairloom.terminal import short
 
 
 def prepare(
-    source: Annotated[
-        str | None, typer.Argument(metavar="SOURCE", help="Where the pairs come from; see --list.")
-    ] = None,
-    inputs: Annotated[list[Path] | None, typer.Argument(metavar="INPUT...", help="Dumps, files or folders.")] = None,
-    view: Annotated[str | None, typer.Option(help="Which pairs to make; by default the source's first view.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder of shards to make.")] = None,
+    source: Annotated[str | None, Argument(metavar="SOURCE", help="Where the pairs come from; see --list.")] = None,
+    inputs: Annotated[list[Path] | None, Argument(metavar="INPUT...", help="Dumps, files or folders.")] = None,
+    view: Annotated[str | None, Option(help="Which pairs to make; by default the source's first view.")] = None,
+    out: Annotated[Path | None, Option(help="The folder of shards to make.")] = None,
     holdout: Annotated[
-        int, typer.Option(min=0, help="Anchors to hold out as the queries of a task; for candidate sets, pairs.")
+        int, Option(min=0, help="Anchors to hold out as the queries of a task; for candidate sets, pairs.")
     ] = 0,
     holdout_documents: Annotated[
-        int, typer.Option(min=0, help="Positives to hold out as its documents; by default as many.")
+        int, Option(min=0, help="Positives to hold out as its documents; by default as many.")
     ] = 0,
     holdout_out: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="TASK",
             help="The task to make: a folder for retrieval, or, if its name ends in .jsonl or .jsonl.gz, a file of candidate "
             "sets of 100 for 1-of-100 accuracy.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Which anchors are held out.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Which anchors are held out.")] = 0,
     exclude: Annotated[
-        list[Path] | None, typer.Option(metavar="TASK", help="Drop pairs with a text of this task; may be repeated.")
+        list[Path] | None, Option(metavar="TASK", help="Drop pairs with a text of this task; may be repeated.")
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="How many share the reading; by default one a core.")
+        int | None, Option(min=1, max=1024, help="How many share the reading; by default one a core.")
     ] = None,
     settings: Settings = None,
     recipe: Annotated[
         Path | None,
-        typer.Option(help="Make all shards of this recipe that are not there yet; what follows are the DUMPS."),
+        Option(help="Make all shards of this recipe that are not there yet; what follows are the DUMPS."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --recipe: only say what would be made, and what is missing.")
+        bool, Option("--dry-run", help="With --recipe: only say what would be made, and what is missing.")
     ] = False,
     partial: Annotated[
-        bool, typer.Option("--partial", help="With --recipe: that something is missing is no failure.")
+        bool, Option("--partial", help="With --recipe: that something is missing is no failure.")
     ] = False,
-    show_list: Annotated[bool, typer.Option("--list", help="Show the sources and their views.")] = False,
+    show_list: Annotated[bool, Option("--list", help="Show the sources and their views.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -174,7 +172,7 @@ def _prepare_recipe(
         missing = [stage.to_json(one) for one in found.missing]
         print_json({"whole": found.whole, "made": made, "failed": failed, "missing": missing, "dry_run": dry_run})
     if failed or (found.missing and not (partial and (made or found.whole))):
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
 def _broken(broken: dict[str, Any]) -> str:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from pairloom.cli.arguments import Argument, Option
 from pairloom.cli.options import Json
 from pairloom.cli.output import print_json, show
 
 
 def search(
-    vectors: Annotated[Path, typer.Argument(metavar="VECTORS", help="A folder made by pairloom encode.")],
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
-    model: Annotated[str | None, typer.Option(help="Where the model lies now, if not where it was.")] = None,
+    vectors: Annotated[Path, Argument(metavar="VECTORS", help="A folder made by pairloom encode.")],
+    query: Annotated[str, Argument(metavar="QUERY", help="What to look for.")],
+    k: Annotated[int, Option("-k", min=1, help="How many hits.")] = 10,
+    model: Annotated[str | None, Option(help="Where the model lies now, if not where it was.")] = None,
     as_json: Json = False,
 ) -> None:
     """Find the texts nearest to a query, by comparing with all of them.

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from pairloom.cli.arguments import Argument, Option
 from pairloom.cli.options import Device, Json, Quiet, Settings
 from pairloom.cli.output import print_json, say, show
 from pairloom.errors import UsageError
@@ -20,27 +19,25 @@ if TYPE_CHECKING:
 def train(
     recipe: Annotated[
         Path,
-        typer.Argument(
+        Argument(
             metavar="RECIPE",
             help="A TOML file, or the name of one that comes with pairloom: adapt, all-MiniLM-L6-v2, …",
         ),
     ],
-    out: Annotated[
-        Path | None, typer.Option(help="The model folder to make; the run is kept beside it in OUT.run.")
-    ] = None,
+    out: Annotated[Path | None, Option(help="The model folder to make; the run is kept beside it in OUT.run.")] = None,
     settings: Settings = None,
     plan: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--plan",
             help="Start nothing: say what is missing, what the run costs on this machine, and what it draws. Exits with 1 "
             "if something is missing.",
         ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    resume: Annotated[bool, Option("--resume", help="Go on from the newest checkpoint.")] = False,
     allow_changes: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--allow-changes",
             help="With --resume: go on although shards, mixture, batch size or seed have changed. The rest of the run is "
             "then not that of an unbroken one.",
@@ -104,4 +101,4 @@ def _plan(recipe: Recipe, out: Path | None, *, resume: bool, device: str | None,
     else:
         show(render(result))
     if not result.is_ready:
-        raise typer.Exit(1)
+        sys.exit(1)

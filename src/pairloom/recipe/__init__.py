@@ -8,6 +8,13 @@ each source.
 
 from __future__ import annotations
 
+try:
+    import pydantic as _pydantic  # noqa: F401
+except ImportError:
+    from pairloom.errors import MissingExtraError
+
+    raise MissingExtraError("reading recipes", "pydantic", "data") from None
+
 from pairloom.choices import PoolingMode, Precision, Schedule, Similarity, WeightRule
 from pairloom.recipe.data import BlockShuffleSection, DataSection, DatasetSection, ListingSection
 from pairloom.recipe.load import load_data_recipe, load_recipe, load_sources, parse_recipe

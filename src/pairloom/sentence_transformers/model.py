@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pairloom.artifacts import new_artifact
+from pairloom.choices import Similarity
 from pairloom.encode.similarity import normalize
 from pairloom.models.dual import AnyModel, DualModel, read_any
 from pairloom.models.model import Model
@@ -21,7 +22,6 @@ from pairloom.models.names import find_model
 from pairloom.models.read import has_router
 from pairloom.models.router import Task, default_task
 from pairloom.models.write import write_model
-from pairloom.recipe import Similarity
 from pairloom.sentence_transformers.arguments import (
     DOCUMENT_PROMPTS,
     Device,
