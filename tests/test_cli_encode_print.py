@@ -76,7 +76,7 @@ def test_a_sentence_comes_from_stdin(model_folder: Path) -> None:
 
 
 def test_mistakes_are_one_sentence(model_folder: Path, text_file: Path, tmp_path: Path) -> None:
-    assert "without --out, vectors are JSON lines anyway" in bad("encode", model_folder, text_file, "--json", code=2)
+    assert "without it, vectors are printed as JSON lines" in bad("encode", model_folder, text_file, "--json", code=2)
     empty = tmp_path / "empty.txt"
     empty.write_text("\n")
     assert bad("encode", model_folder, empty).endswith("empty.txt: holds no text")

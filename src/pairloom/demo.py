@@ -129,8 +129,8 @@ def _train(recipe: Recipe, out: Path, console: Console) -> Evaluation:
     if (out / "model").is_dir():
         console.print(f"{out / 'model'} is there; it is kept and measured again")
         task = read_task(out / "task")
-        before = evaluate(Encoder(recipe.model.base), task, show_progress=True)
-        return evaluate(Encoder(out / "model"), task, baseline=before, show_progress=True)
+        before = evaluate(Encoder(recipe.model.base, precision="float32"), task, show_progress=True)
+        return evaluate(Encoder(out / "model", precision="float32"), task, baseline=before, show_progress=True)
     return train(recipe, out / "model", resume=can_resume(out / "model")).evaluations[0]
 
 
