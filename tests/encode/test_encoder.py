@@ -98,6 +98,42 @@ def test_what_is_not_a_string_is_refused_with_its_number(encoder: Encoder, wrong
         encoder.encode(["fine", wrong])  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize("wrong", [3, None, b"bytes", 2.5])
+def test_what_holds_no_strings_is_refused(encoder: Encoder, wrong: object) -> None:
+    with pytest.raises(UsageError, match=f"is {type(wrong).__name__}, neither a string nor several"):
+        encoder.encode(wrong)  # type: ignore[arg-type]
+
+
+def test_arrays_of_strings_and_long_texts(encoder: Encoder) -> None:
+    texts = ["coffee bean", "water"]
+    np.testing.assert_array_equal(encoder.encode(np.array(texts)), encoder.encode(texts))
+    np.testing.assert_array_equal(encoder.encode(np.array(texts, dtype=object)), encoder.encode(texts))
+    with pytest.raises(UsageError, match="text 0 is bytes_, not a string"):
+        encoder.encode(np.array([b"coffee"]))
+    before = encoder.num_truncated
+    np.testing.assert_allclose(encoder.encode("coffee " * 150_000), encoder.encode("coffee " * 70), atol=1e-6)
+    assert encoder.num_truncated == before + 2
+
+
+def test_a_prompt_of_ones_own(encoder: Encoder) -> None:
+    np.testing.assert_allclose(encoder.encode("bean", prompt="coffee "), encoder.encode("coffee bean"), atol=1e-6)
+    np.testing.assert_array_equal(encoder.encode("bean", prompt=""), encoder.encode("bean"))
+
+
+def test_an_engine_is_chosen_by_the_device(model_folder: Path) -> None:
+    texts = some_texts(10)
+    torch_vectors = Encoder(model_folder, engine="torch", device="cpu", precision="float32").encode(texts)
+    np.testing.assert_allclose(Encoder(model_folder, precision="float32").encode(texts), torch_vectors, atol=2e-6)
+    for settings, expected in (
+        ({"engine": "openvino", "device": "cuda"}, "device 'cuda' is computed on by torch"),
+        ({"engine": "onnx"}, "engine 'onnx' is not known; openvino and torch are"),
+        ({"engine": "torch", "device": "cpu", "precision": "int8"}, "not in int8"),
+        ({"device": "cpu", "precision": "float16"}, "'float16' is for GPUs"),
+    ):
+        with pytest.raises(UsageError, match=expected):
+            Encoder(model_folder, **settings)  # type: ignore[arg-type]
+
+
 def test_an_unknown_prompt_is_refused(encoder: Encoder) -> None:
     with pytest.raises(UsageError, match="'summary' is not one of the model's"):
         encoder.encode("a", prompt_name="summary")
