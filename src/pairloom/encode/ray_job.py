@@ -65,7 +65,7 @@ def encode_on_ray(
     *,
     num_workers: int,
     num_gpus: float = 0.0,
-    num_cpus: float = 1.0,
+    num_cpus: float | None = None,
     restart: bool = False,
     show_progress: bool = True,
 ) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def encode_on_ray(
         out: The folder to make.
         num_workers: How many actors there are; each loads the model once and encodes a part of the job.
         num_gpus: That each of them needs.
-        num_cpus: That each of them needs.
+        num_cpus: That each of them needs; by default as many as its threads, if they are set in ``job.encoding``, or one.
         restart: Whether to begin anew instead of going on.
         show_progress: Whether to show progress on stderr.
 
@@ -94,6 +94,7 @@ def encode_on_ray(
         raise UsageError("stdin cannot be read by several workers; give a file that all of them see")
     out = resolved(out)
     refuse_occupied(out)
+    num_cpus = num_cpus or float(job.encoding.get("threads") or 1)
     origin = Sources(job.sources, **job.reading).name  # what is wrong is better known before a cluster is started
     folder = out.parent / f".{out.name}.parts"
     with only_one(folder):
