@@ -295,7 +295,9 @@ def test_another_model_and_precision_are_refused(job: Job, backbone_folder: Call
         ArtifactError, match=r"begun with model [0-9a-f]{32}, not [0-9a-f]{32}; give the same, or begin anew"
     ):
         job.run(encoder=other)
-    other = Encoder(job.model, precision="bfloat16", engine=MeanEngine())
+    engine = MeanEngine()
+    engine.precision = "bfloat16"
+    other = Encoder(job.model, precision="bfloat16", engine=engine)
     with pytest.raises(ArtifactError, match="begun with precision float32, not bfloat16"):
         job.run(encoder=other)
     facts = job.run(encoder=other, restart=True)

@@ -37,7 +37,9 @@ def encode(model_folder: Path, tmp_path: Path) -> Callable[..., Path]:
         shard: Shard | None = None, *, name: str | None = None, precision: Any = "float32", **options: Any
     ) -> Path:
         out = tmp_path / (name or ("whole" if shard is None else f"{shard.index}-of-{shard.count}"))
-        encoder = Encoder(model_folder, precision=precision, engine=MeanEngine())
+        engine = MeanEngine()
+        engine.precision = precision
+        encoder = Encoder(model_folder, precision=precision, engine=engine)
         texts = options.pop("texts", TEXTS)
         encode_texts(encoder, texts, out, origin="texts", shard=shard, show_progress=False, **options)
         return out
