@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 # What a kill can cost. Waiting for the disk more often would take its time from encoding.
 _COMMIT_EVERY_S = 2.0
+_AS_JSON = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each text
 BLOCKS = "blocks.npy"
 """Of a part of a job: the rows of each of its blocks."""
 
@@ -214,7 +215,7 @@ def _rows(texts: Sequence[Text], vectors: npt.NDArray[np.float32], store: Storag
 def _line(text: Text) -> bytes:
     record = {"id": text.id, "text": text.text}
     try:
-        return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        return _AS_JSON(record).encode() + b"\n"
     except UnicodeEncodeError:  # half of a surrogate pair is no Unicode, but can be escaped
         return json.dumps(record).encode() + b"\n"
 
