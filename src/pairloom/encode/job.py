@@ -7,11 +7,13 @@ itself, so one that was cut is known. Whoever goes on cuts the data to the last 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import shutil
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -95,7 +97,7 @@ class Job:
                 f"{out}: {difference(identity, self._identity)}; give the same, or begin anew with --restart"
             )
         os.truncate(self._journal, place)
-        self.done = Done(**{**last["done"], "behind": Behind(**last["done"]["behind"])})
+        self.done = _done_of(last)
         self.finished = {name: FileEntry(**entry) for name, entry in finished.items()}
         self.block_rows = block_rows
 
@@ -111,6 +113,11 @@ class Job:
         self._write({"done": asdict(done), "finished": entries, "block_rows": block_rows})
         self.done, self.finished = done, dict(finished)
         self.block_rows += block_rows
+
+    def written_down(self) -> Done:
+        """What the journal says is done; when a commit is interrupted, it may already be more than `done`."""
+        last = deque(itertools.islice(_whole_lines(self._journal), 1, None), maxlen=1)
+        return _done_of(last[0][0]) if last else Done()
 
     def _begin(self) -> None:
         self.done, self.finished, self.block_rows = Done(), {}, []
@@ -159,11 +166,11 @@ def open_job(out: Path, identity: dict[str, Any], *, restart: bool = False) -> I
         try:
             yield job
         except BaseException:
-            if job.done.rows:
-                log.info("%s: %s texts are encoded; the same command goes on from there", out, f"{job.done.rows:,}")
+            if rows := job.written_down().rows:
+                log.info("%s: %s texts are encoded; the same command goes on from there", out, f"{rows:,}")
             raise
         finally:
-            if not job.done.behind.blocks:
+            if not job.written_down().behind.blocks:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -185,6 +192,10 @@ def _whole_lines(journal: Path) -> Iterator[tuple[dict[str, Any], int]]:
                 return
             place += len(line)
             yield json.loads(content), place
+
+
+def _done_of(record: dict[str, Any]) -> Done:
+    return Done(**{**record["done"], "behind": Behind(**record["done"]["behind"])})
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
