@@ -19,6 +19,7 @@ import pytest
 from pairloom import Encoder
 from pairloom.artifacts import verify
 from pairloom.encode import blocks, bulk, vector_files
+from pairloom.encode import job as job_module
 from pairloom.encode.bulk import encode_texts
 from pairloom.encode.job_input import WHOLE, Behind, Shard, parse_shard, source_state
 from pairloom.encode.vectors import VectorSet
@@ -374,6 +375,22 @@ def test_an_interrupt_before_anything_is_done_leaves_nothing(job: Job, tmp_path:
     with pytest.raises(KeyboardInterrupt):
         job.run(stop_at=5)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_while_the_first_line_is_written_keeps_it(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = job_module.Job._write
+
+    def interrupted(self: job_module.Job, record: dict[str, Any]) -> None:
+        write(self, record)
+        if "done" in record:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(job_module.Job, "_write", interrupted)
+        job.run()
+    assert job.num_done() == BLOCK_TEXTS
+    job.run()
+    assert job.num_encoded == NUM_TEXTS - BLOCK_TEXTS
 
 
 class BadEngine(MeanEngine):
