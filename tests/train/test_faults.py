@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from _thread import interrupt_main
 from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -367,6 +368,11 @@ def test_an_evaluation_that_was_cut_off_is_done_again(commands: Commands, task_f
         ]
 
 
+# Signals are laid before the interpreter and not sent through the kernel where they are for this very process: with
+# openvino loaded beside torch, the kernel has ended the process by SIGSEGV instead of delivering one, for reasons not
+# found (docs/log.md). Those for the command line, above, are real.
+
+
 @pytest.mark.parametrize(("every", "saved"), [(100, 4), (3, 3)])
 def test_an_interruption_of_an_evaluation_on_the_way_loses_no_step(
     commands: Commands, task_folder: Path, monkeypatch: pytest.MonkeyPatch, every: int, saved: int
@@ -377,7 +383,7 @@ def test_an_interruption_of_an_evaluation_on_the_way_loses_no_step(
     def interrupting_the_second_time(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupt_main(signal.SIGINT)
         return evaluate(*arguments, **options)
 
     commands.raw["evaluate"] = {"tasks": [str(task_folder)], "every_steps": 3}
@@ -400,7 +406,7 @@ def test_an_interruption_while_a_step_is_saved_stops_after_it(
     def interrupted(*arguments: Any, **options: Any) -> Path:
         calls.append(1)
         if len(calls) == number:
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupt_main(signal.SIGINT)
         return save_checkpoint(*arguments, **options)
 
     monkeypatch.setattr("pairloom.train.loop.save_checkpoint", interrupted)

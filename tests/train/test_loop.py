@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import resource
 import shutil
 import signal
@@ -13,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from _thread import interrupt_main
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -270,7 +270,7 @@ def test_an_interrupted_run_saves_and_its_continuation_equals_the_unbroken_run(
 def _interrupt_once_running(metrics_file: Path) -> None:
     while not metrics_file.exists() or metrics_file.read_text().count("loss") < 5:
         time.sleep(0.005)
-    os.kill(os.getpid(), signal.SIGINT)
+    interrupt_main(signal.SIGINT)
 
 
 def test_a_damaged_checkpoint_is_passed_over_aloud(
@@ -403,7 +403,7 @@ def test_an_interruption_before_the_first_step_can_be_started_again(
     """Ctrl-C while the base is measured stops at once."""
 
     def interrupting(*arguments: Any, **options: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGINT)
+        interrupt_main(signal.SIGINT)
 
     recipe = recipe_for([task_folder])
     with monkeypatch.context() as patch:
@@ -421,7 +421,7 @@ def test_an_interruption_of_the_last_evaluation_keeps_the_training(
     def interrupting_the_second_time(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            interrupt_main(signal.SIGTERM)
         return evaluate(*arguments, **options)
 
     recipe = recipe_for([task_folder])
