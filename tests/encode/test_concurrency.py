@@ -47,7 +47,7 @@ def test_many_tasks_of_an_event_loop(encoder: Encoder) -> None:
     expected = encoder.encode(texts)
 
     async def all_at_once() -> list[np.ndarray]:
-        return await asyncio.gather(*(asyncio.to_thread(encoder.encode, text) for text in texts))
+        return list(await asyncio.gather(*(asyncio.to_thread(encoder.encode, text) for text in texts)))
 
     np.testing.assert_allclose(np.stack(asyncio.run(all_at_once())), expected, atol=1e-6)
 
