@@ -368,9 +368,7 @@ def test_an_evaluation_that_was_cut_off_is_done_again(commands: Commands, task_f
         ]
 
 
-# Signals are laid before the interpreter and not sent through the kernel where they are for this very process: with
-# openvino loaded beside torch, the kernel has ended the process by SIGSEGV instead of delivering one, for reasons not
-# found (docs/log.md). Those for the command line, above, are real.
+# Signals for this very process are laid before the interpreter; those for the command line, above, go through the kernel.
 
 
 @pytest.mark.parametrize(("every", "saved"), [(100, 4), (3, 3)])

@@ -6,6 +6,7 @@ no core waits for another in the middle of a layer. A single micro-batch has all
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 from collections.abc import Callable
@@ -59,7 +60,7 @@ class OpenVINOEngine:
         threads: int | None = None,
         micro_batch_tokens: int | None = None,
     ) -> None:
-        self._core = openvino.Core()
+        self._core = _core()
         self._has_bfloat16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision: Precision = pick_precision(precision, has_bfloat16=self._has_bfloat16)
         self.micro_batch_tokens = micro_batch_tokens or _MICRO_BATCH_TOKENS
@@ -171,7 +172,17 @@ def pick_precision(asked: Precision | None, *, has_bfloat16: bool) -> Precision:
     return asked
 
 
-def _num_cores(core: openvino.Core) -> int:
+@functools.cache
+def _core() -> Any:
+    """OpenVINO itself, one for the process, which is never given up.
+
+    When the last one goes, the library of its kernels is unloaded; and a signal that came later then ended the process by
+    SIGSEGV instead of being delivered (docs/log.md).
+    """
+    return openvino.Core()
+
+
+def _num_cores(core: Any) -> int:
     """How many OpenVINO would use by itself: cores, not their threads, and of those that this process may use."""
     value = op.parameter([1], np.float32, name="value")
     trivial = openvino.Model([op.relu(value)], [value], "trivial")
