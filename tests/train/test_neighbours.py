@@ -32,7 +32,7 @@ def reversed_encoder(encoder: Encoder) -> Encoder:
         def encode_query(self, *arguments: object, **options: object) -> np.ndarray:
             return -super().encode_query(*arguments, **options)  # type: ignore[arg-type]
 
-    return Turned(encoder.model, device="cpu")
+    return Turned(encoder.model, device="cpu", precision="float32")
 
 
 def test_neighbours_are_the_most_similar_documents(encoder: Encoder, task: RetrievalTask) -> None:
