@@ -87,11 +87,12 @@ class Commands:
         """Ranks of a job; ``own`` are options that one of them has for itself."""
         common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         processes = []
+        arguments = self.arguments(*more)  # which writes the recipe: not while a rank that was started before reads it
         for rank in range(size):
             variables = {**common, "WORLD_SIZE": str(size), "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            arguments = self.arguments(*more, *(own or {}).get(rank, []))
             output = self.folder / f"{name}-{rank}"
-            process = FORKS.Process(target=run_as, args=(variables, arguments, output, max_file_bytes, grace_s))
+            words = [*arguments, *(own or {}).get(rank, [])]
+            process = FORKS.Process(target=run_as, args=(variables, words, output, max_file_bytes, grace_s))
             process.start()
             processes.append(process)
         self.started += processes
