@@ -54,6 +54,14 @@ class ArtifactError(PairloomError):
     """A folder made by pairloom is missing, incomplete, damaged or of another kind."""
 
 
+class CollectionError(PairloomError):
+    """A collection is missing, damaged, made by another model, or cannot hold what it is given."""
+
+
+class BusyError(CollectionError):
+    """Another process is writing to the collection."""
+
+
 class TrainingError(PairloomError):
     """Training cannot go on."""
 

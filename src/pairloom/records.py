@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,35 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """A text that is searched for, and what is known of it.
+
+    Args:
+        id: The name under which it is found again.
+        text: What is searched in.
+        metadata: JSON values by name, by which searches are filtered: strings, numbers, booleans, null, lists of them,
+            and objects, into which dots lead (``author.name``).
+    """
+
+    id: str
+    text: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """A text found by a search, with its score under the model's similarity."""
+    """A text found by a search.
+
+    Args:
+        id: Its name.
+        score: Its similarity under the model; of a search for words its BM25, and of both the fusion of their ranks.
+        text: The text.
+        metadata: What is known of it.
+        highlights: Where words of the query stand in the text, from character to character (not included), in order.
+    """
 
     id: str
     score: float
     text: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    highlights: tuple[tuple[int, int], ...] = ()
