@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -21,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pairloom import __version__
-from pairloom.errors import ArtifactError
+from pairloom.errors import ArtifactError, OccupiedError
 from pairloom.json_types import from_json
 
 try:
@@ -35,6 +36,7 @@ MANIFEST = "manifest.json"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HASH_BLOCK_BYTES = 1 << 20
 _MAX_NAME_BYTES = 150
+_LOCK_POLL_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -188,25 +190,34 @@ def read_manifest(path: Path, kind: str | None = None) -> Manifest:
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path, *, name: str = ".lock", wait_s: float = 0.0) -> Iterator[None]:
     """Makes sure that one process at a time works in a folder, which is made if it is not there.
 
     The lock goes with the process, however it ends. (On systems without ``flock`` there is none.)
+
+    Args:
+        folder: The folder.
+        name: Of the lock's file, where there are several kinds of work.
+        wait_s: How long to wait for the other process to end.
 
     Raises:
         ArtifactError: Another process is at work, or the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / ".lock").open("w")
+        stream = (folder / name).open("w")
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be written ({error.strerror}); choose another place") from None
     with stream:
-        if fcntl is not None:
+        until = time.monotonic() + wait_s
+        while fcntl is not None:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
             except BlockingIOError:
-                raise ArtifactError(f"{folder}: another process is at work here; wait for it or stop it") from None
+                if time.monotonic() >= until:
+                    raise OccupiedError(f"{folder}: another process is at work here; wait for it or stop it") from None
+                time.sleep(_LOCK_POLL_S)
         yield
 
 

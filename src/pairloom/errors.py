@@ -54,6 +54,10 @@ class ArtifactError(PairloomError):
     """A folder made by pairloom is missing, incomplete, damaged or of another kind."""
 
 
+class OccupiedError(ArtifactError):
+    """Another process is at work in the folder."""
+
+
 class CollectionError(PairloomError):
     """A collection is missing, damaged, made by another model, or cannot hold what it is given."""
 

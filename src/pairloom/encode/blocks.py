@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
-from pairloom.records import Text
+from pairloom.records import Document, Text
+
+Item = TypeVar("Item", Text, Document)
 
 # A block is what is sorted by length at once, so it needs many times the texts of a micro-batch; and it is what is lost
 # at most when a job is killed, and what lies in memory, so its work is bounded as well. Short texts are cut by their
@@ -14,7 +17,7 @@ BLOCK_TEXTS = 4096
 BLOCK_CHARACTERS = 1 << 19
 
 
-def text_blocks(texts: Iterable[Text]) -> Iterator[list[Text]]:
+def text_blocks(texts: Iterable[Item]) -> Iterator[list[Item]]:
     """Yields the texts in order, in blocks of `BLOCK_TEXTS`, or of fewer as soon as they have `BLOCK_CHARACTERS`.
 
     A block has at least one text, and only the last may end before it is full. Where blocks end depends on the texts
@@ -23,7 +26,7 @@ def text_blocks(texts: Iterable[Text]) -> Iterator[list[Text]]:
     Args:
         texts: Any number of them; no more are read than are given out.
     """
-    block: list[Text] = []
+    block: list[Item] = []
     num_characters = 0
     for text in texts:
         block.append(text)

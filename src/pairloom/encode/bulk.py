@@ -29,6 +29,7 @@ from pairloom.encode.storage import Storage, pack
 from pairloom.encode.vector_files import LAYOUT, Rows, VectorLayout, VectorWriter
 from pairloom.encode.vectors import KIND, PART_KIND
 from pairloom.errors import ArtifactError, InputError, ModelError
+from pairloom.models.names import lasting_name
 from pairloom.progress import meter
 from pairloom.records import Text
 
@@ -222,7 +223,7 @@ def _line(text: Text) -> bytes:
 
 def _model_facts(encoder: AnyEncoder, layout: VectorLayout, origin: str) -> dict[str, Any]:
     query, document = halves(encoder)
-    made_by = [_lasting_name(name) for name in names(encoder)]
+    made_by = [lasting_name(name) for name in names(encoder)]
     return {
         "layout": LAYOUT,
         "model": made_by[0] if len(made_by) == 1 else made_by,
@@ -256,9 +257,3 @@ def _part_facts(source: JobInput, shard: Shard, identity: dict[str, Any]) -> dic
         "input_blocks": source.behind.blocks,
         "job": identity,
     }
-
-
-def _lasting_name(model: str) -> str:
-    """A folder's name is good from everywhere; another name already is."""
-    path = Path(model).expanduser()
-    return str(path.resolve()) if path.is_dir() else model

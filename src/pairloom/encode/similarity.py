@@ -74,12 +74,12 @@ def top_k(
     for raw_block in _blocks(documents):
         block = prepare(raw_block)
         found = [
-            _largest(similarity(queries[part : part + _QUERY_BLOCK_ROWS], block, "dot"), k)
+            largest(similarity(queries[part : part + _QUERY_BLOCK_ROWS], block, "dot"), k)
             for part in range(0, len(queries), _QUERY_BLOCK_ROWS)
         ]
         rows = np.concatenate([rows, np.concatenate([columns for columns, _ in found]) + begin], axis=1)
         scores = np.concatenate([scores, np.concatenate([values for _, values in found])], axis=1)
-        keep, scores = _largest(scores, k)
+        keep, scores = largest(scores, k)
         rows = np.take_along_axis(rows, keep, 1)
         begin += len(block)
     return rows, scores
@@ -93,7 +93,7 @@ def _blocks(documents: Vectors | StoredVectors) -> Iterator[Vectors]:
         yield documents[begin : begin + _BLOCK_ROWS]
 
 
-def _largest(scores: npt.NDArray[np.float32], k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+def largest(scores: npt.NDArray[np.float32], k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Columns of the ``k`` largest scores of each row, and the scores; earlier columns come first among equals."""
     k = min(k, scores.shape[1])
     if k == 0:

@@ -62,6 +62,12 @@ def find_model(name: str | Path) -> Path:
     return find_in_package(str(name)) or _on_hub(str(name))
 
 
+def lasting_name(name: str) -> str:
+    """The name of a model that is good from everywhere: of a folder its full path, and any other as it is."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.is_dir() else name
+
+
 @dataclass(frozen=True)
 class Whereabouts:
     """Where a model was found, without asking the network.

@@ -1,0 +1,207 @@
+"""Making the index of a collection from its ledger, and putting it in the place of the one before."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pairloom.artifacts import only_one
+from pairloom.errors import ArtifactError, BusyError, CollectionError, OccupiedError
+from pairloom.search import rows as tables
+from pairloom.search.ledger import Ledger, get, put
+from pairloom.search.settings import Settings
+from pairloom.search.state import INDEX_FOLDER, State, States, open_index
+from pairloom.search.vector_index import build_index, exact_rows
+
+logger = logging.getLogger("pairloom")
+
+BUILD_LOCK = ".build.lock"
+# So many rows are searched beside the index, exactly; of 384 numbers each they take some 3 ms, and 50 MB.
+TAIL_ROWS = 32_768
+_TAIL_SHARE = 16  # with a large index a larger tail: what is saved by a new one must be worth the building
+_DEAD_SHARE = 4  # of an index, that it carries along before it is built anew
+_READ_ROWS = 8_192
+
+Stop = Callable[[], bool]
+
+
+class Builder:
+    """Builds indexes, one at a time over all processes, in the foreground or by a thread.
+
+    Args:
+        ledger: The ledger.
+        settings: Of the collection.
+        states: What shall go over to a new index.
+        dtype: Of stored vectors.
+        dimensions: Of vectors.
+    """
+
+    def __init__(
+        self, ledger: Ledger, settings: Settings, states: States, dtype: np.dtype[Any], dimensions: int
+    ) -> None:
+        self._ledger, self._settings, self._states = ledger, settings, states
+        self._dtype, self._dimensions = dtype, dimensions
+        self._thread: threading.Thread | None = None
+        self._guard = threading.Lock()
+        self._stopped = threading.Event()
+
+    def is_due(self, state: State) -> bool:
+        """Whether there is so much beside the index that a new one is worth its time."""
+        if len(state.tail) > TAIL_ROWS + state.num_base // _TAIL_SHARE:
+            return True
+        num_dead = len(state.rows) - state.num_alive
+        return num_dead > max(TAIL_ROWS, len(state.rows) // _DEAD_SHARE)
+
+    def start(self) -> None:
+        """Builds in the background, with one thread, if nobody does."""
+        with self._guard:
+            if self._stopped.is_set() or (self._thread is not None and self._thread.is_alive()):
+                return
+            self._thread = threading.Thread(target=self._build_aside, name="build index", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends what is built in the background; it leaves nothing."""
+        self._stopped.set()
+        with self._guard:
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def wait(self) -> None:
+        """Waits until nothing is built in the background."""
+        with self._guard:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def build(
+        self,
+        *,
+        anew: bool = False,
+        threads: int | None = None,
+        stop: Stop | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any] | None:
+        """Builds an index of all rows that there are now, and puts it in the place of the one before.
+
+        Args:
+            anew: Whether nothing of the one before is used.
+            threads: How many; by default all.
+            stop: Asked now and then whether to end without a result.
+            on_progress: Told how many rows of how many are done.
+
+        Returns:
+            What is known of the index; None if it was stopped.
+
+        Raises:
+            BusyError: Another process builds one.
+        """
+        try:
+            with only_one(self._ledger.folder, name=BUILD_LOCK):
+                return self._build(anew, threads, stop or (lambda: False), on_progress)
+        except OccupiedError:
+            raise BusyError(f"{self._ledger.folder}: another process is building its index; wait for it") from None
+
+    def _build(
+        self, anew: bool, threads: int | None, stop: Stop, on_progress: Callable[[int, int], None] | None
+    ) -> dict[str, Any] | None:
+        folder = self._ledger.folder / INDEX_FOLDER
+        with self._ledger.reading() as connection:
+            before = get(connection, "index")
+            upto = get(connection, "next_row") - 1
+            deletions = _last_deletion(connection)
+            rows = np.array(connection.execute("SELECT row FROM vectors ORDER BY row").fetchall(), np.int64).reshape(-1)
+        number = 0 if before is None else int(before["folder"])
+        _remove_all_but(folder, None if before is None else before["folder"])
+        generation = f"{number + 1:06d}"
+        previous = None if anew or before is None else self._previous(before)
+        facts = build_index(
+            folder / generation,
+            rows,
+            lambda wanted: self._vectors(wanted),
+            dimensions=self._dimensions,
+            storage=self._settings.storage,
+            kind=self._kind(len(rows)),
+            target_recall=self._settings.target_recall,
+            threads=threads,
+            stop=stop,
+            on_progress=on_progress,
+            previous=previous,
+        )
+        if facts is None:
+            return None
+        if facts.get("extended"):  # the rows that the one before carried along are in this one, too
+            deletions = before["deletions"]
+        about = {"folder": generation, "upto": upto, "deletions": deletions, "facts": facts}
+        with self._ledger.writing() as connection:
+            put(connection, "index", about)
+            # Who has not gone over to this index yet still needs to hear of what has gone since the one before.
+            pruned = 0 if before is None else before["deletions"]
+            connection.execute("DELETE FROM deletions WHERE number <= ?", (pruned,))
+            put(connection, "pruned", pruned)
+        self._states.adopt_index()
+        _remove_all_but(folder, generation)
+        return facts
+
+    def _kind(self, num_rows: int) -> str:
+        if self._settings.kind != "auto":
+            return self._settings.kind
+        return "exact" if num_rows <= exact_rows(self._dimensions) else "graph"
+
+    def _previous(self, before: dict[str, Any]) -> Path | None:
+        try:
+            open_index(self._ledger.folder, before["folder"])
+        except ArtifactError:
+            return None
+        return self._ledger.folder / INDEX_FOLDER / str(before["folder"])
+
+    def _vectors(self, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[Any]]:
+        """The vectors of rows [n], some at a time. Rows that have gone meanwhile are zeros: they are masked already.
+
+        Each block is a transaction of its own: a long one would keep the ledger's log from being taken up.
+        """
+        for begin in range(0, len(rows), _READ_ROWS):
+            wanted = rows[begin : begin + _READ_ROWS]
+            block = np.zeros((len(wanted), self._dimensions), self._dtype)
+            with self._ledger.reading() as connection:
+                last = int(wanted[0]) - 1
+                while last < wanted[-1]:
+                    found, vectors = tables.vectors_after(connection, last, len(wanted), self._dtype, self._dimensions)
+                    if not len(found):
+                        break
+                    last = int(found[-1])
+                    places = np.minimum(np.searchsorted(wanted, found), len(wanted) - 1)
+                    right = wanted[places] == found
+                    block[places[right]] = vectors[right]
+            yield block
+
+    def _build_aside(self) -> None:
+        try:
+            self.build(threads=1, stop=self._stopped.is_set)
+        except BusyError as error:
+            logger.debug("no index was built", exc_info=error)
+        except (ArtifactError, CollectionError) as error:
+            if not self._stopped.is_set():
+                logger.warning("no index was built: %s", error)
+
+
+def _last_deletion(connection: sqlite3.Connection) -> int:
+    found = connection.execute("SELECT max(number) FROM deletions").fetchone()[0]
+    return max(found or 0, int(get(connection, "pruned")))
+
+
+def _remove_all_but(folder: Path, generation: str | None) -> None:
+    """Who has another one open keeps it; who was about to open it finds that there is a newer one."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.name != generation:
+                shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,286 @@
+"""What a process holds in memory of a collection's vectors: the ledger's as of some change, ready to be searched.
+
+Rows up to some number lie in an index file (the *base*); newer ones are held in memory (the *tail*) and searched beside it; of
+both, those that have been deleted are masked. So a search is complete and current whatever the age of the index.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pairloom.artifacts import verify
+from pairloom.encode.similarity import largest
+from pairloom.errors import ArtifactError, CollectionError
+from pairloom.search import rows as tables
+from pairloom.search.filter_rows import LeafCache
+from pairloom.search.ledger import Ledger, get
+from pairloom.search.vector_index import VectorIndex
+
+logger = logging.getLogger("pairloom")
+
+INDEX_FOLDER = "index"
+INDEX_KIND = "index"
+_READ_ROWS = 8_192
+_QUERIES = 256
+_TAIL_GATHERED = 4  # below a fourth of the tail it is quicker to take the rows out than to score all
+
+Positions = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+Number = TypeVar("Number", bound=np.generic)
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """The vectors of a collection after some change. It never changes itself.
+
+    A *position* counts through ``rows``: first those of the base, then those of the tail.
+
+    Args:
+        change: The number of the change.
+        generation: The folder of the base.
+        base: The index file; None if there is none.
+        rows: [N], rising.
+        tail: [T, D], of the last T rows.
+        alive: [N], which rows have not been deleted.
+        num_alive: How many.
+        last_row: The largest row number that has been looked at.
+        last_deletion: The number of the last deletion that has been taken account of.
+        leaves: Which rows conditions on the metadata let through, as far as it is known.
+    """
+
+    change: int
+    generation: str | None
+    base: VectorIndex | None
+    rows: npt.NDArray[np.int64]
+    tail: npt.NDArray[np.float32]
+    alive: npt.NDArray[np.bool_]
+    num_alive: int
+    last_row: int
+    last_deletion: int
+    leaves: LeafCache
+
+    @property
+    def num_base(self) -> int:
+        """Rows of the base."""
+        return len(self.rows) - len(self.tail)
+
+    def search(
+        self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[Positions, Scores]:
+        """The rows with the largest inner products.
+
+        Args:
+            queries: [Q, D].
+            k: How many.
+            allowed: [N], which rows count; deleted ones never do.
+
+        Returns:
+            Positions [Q, min(k, N)], best first, and scores; where there are not so many, -1 and minus infinity.
+        """
+        mask = self.alive if allowed is None else self.alive & allowed
+        parts = [
+            self._search_block(queries[begin : begin + _QUERIES], min(k, len(self.rows)), mask)
+            for begin in range(0, len(queries), _QUERIES)
+        ]
+        if not parts:
+            return np.zeros((0, 0), np.int64), np.zeros((0, 0), np.float32)
+        return np.concatenate([found for found, _ in parts]), np.concatenate([scores for _, scores in parts])
+
+    def _search_block(
+        self, queries: npt.NDArray[np.float32], k: int, mask: npt.NDArray[np.bool_]
+    ) -> tuple[Positions, Scores]:
+        positions, scores = self._search_tail(queries, k, mask[self.num_base :])
+        if self.base is not None:
+            of_base = mask[: self.num_base]
+            found, similar = self.base.search(queries, k, None if of_base.all() else of_base)
+            similar = np.where(found < 0, -np.inf, similar).astype(np.float32)
+            positions, scores = np.concatenate([found, positions], axis=1), np.concatenate([similar, scores], axis=1)
+        columns, best = largest(scores, k)
+        chosen = np.take_along_axis(positions, columns, 1)
+        return np.where(np.isneginf(best), -1, chosen), best
+
+    def _search_tail(
+        self, queries: npt.NDArray[np.float32], k: int, mask: npt.NDArray[np.bool_]
+    ) -> tuple[Positions, Scores]:
+        allowed = np.flatnonzero(mask)
+        if len(allowed) * _TAIL_GATHERED < len(mask):
+            columns, scores = largest(queries @ self.tail[allowed].T, k)
+            return allowed[columns] + self.num_base, scores
+        scores = queries @ self.tail.T
+        if len(allowed) < len(mask):
+            scores[:, ~mask] = -np.inf
+        columns, scores = largest(scores, k)
+        return columns + self.num_base, scores
+
+
+class StaleError(Exception):
+    """The transaction sees an older ledger than this process has seen already; begin a new one."""
+
+
+class States:
+    """Keeps the state of a collection up with its ledger. Safe to use from several threads.
+
+    Args:
+        ledger: The ledger.
+        dtype: Of stored vectors.
+        dimensions: Of vectors.
+        on_damage: Called when an index turns out to be damaged, with what is wrong.
+    """
+
+    def __init__(self, ledger: Ledger, dtype: np.dtype[Any], dimensions: int, on_damage: Callable[[str], None]) -> None:
+        self._ledger, self._dtype, self._dimensions, self._on_damage = ledger, dtype, dimensions, on_damage
+        self._state: State | None = None
+        self._rows: _Growing[np.int64]
+        self._tail: _Growing[np.float32]
+        self._guard = threading.Lock()
+        self._loader: threading.Thread | None = None
+
+    def at(self, connection: sqlite3.Connection) -> State:
+        """The state as a transaction sees it.
+
+        A new index is opened in the background: checking its bytes takes time, and until then the old one with the newer
+        rows beside it is as right.
+
+        Raises:
+            StaleError: The transaction began before one whose state is known already.
+        """
+        change = get(connection, "change")
+        state = self._state
+        if state is not None and state.change == change:
+            return state
+        with self._guard:
+            state = self._state
+            if state is None or state.last_deletion < get(connection, "pruned"):
+                state = self._adopt(*self._load(connection))
+            elif state.change > change:
+                raise StaleError
+            else:
+                index = get(connection, "index")
+                if index is not None and index["folder"] != state.generation and self._loader is None:
+                    self._loader = threading.Thread(target=self._load_aside, name="open index", daemon=True)
+                    self._loader.start()
+            self._state = self._catch_up(connection, state, change)
+            return self._state
+
+    def adopt_index(self) -> None:
+        """Goes over to the index that the ledger names now, before anybody asks."""
+        with self._ledger.reading() as connection:
+            loaded = self._load(connection)
+        with self._guard:
+            self._state = self._adopt(*loaded)
+
+    def _load_aside(self) -> None:
+        try:
+            self.adopt_index()
+        except (CollectionError, StaleError) as error:  # closed, or already replaced; of damage a search will tell
+            logger.debug("no index was opened", exc_info=error)
+        finally:
+            self._loader = None
+
+    def _load(self, connection: sqlite3.Connection) -> tuple[State, npt.NDArray[np.int64]]:
+        """The state as its index has it, and which of its rows have gone."""
+        about = get(connection, "index")
+        base, generation, upto, number = None, None, 0, 0
+        if about is not None:
+            generation = about["folder"]
+            try:
+                base = open_index(self._ledger.folder, generation)
+                upto, number = about["upto"], about["deletions"]
+            except ArtifactError as error:
+                with self._ledger.reading() as now:
+                    is_replaced = (get(now, "index") or {}).get("folder") != generation
+                if is_replaced:
+                    raise StaleError from None
+                self._on_damage(str(error))
+        # Without an index all rows are read from the ledger, where those that have gone no longer are.
+        gone, last = tables.deleted_after(connection, number)
+        rows = np.zeros(0, np.int64) if base is None else np.asarray(base.rows, np.int64)
+        state = State(
+            get(connection, "change"),
+            generation,
+            base,
+            rows,
+            np.zeros((0, self._dimensions), np.float32),
+            np.ones(len(rows), np.bool_),
+            len(rows),
+            upto,
+            last,
+            LeafCache(),
+        )
+        return state, gone
+
+    def _adopt(self, state: State, gone: npt.NDArray[np.int64]) -> State:
+        self._rows, self._tail = _Growing(state.rows), _Growing(state.tail)
+        return _without(state, gone)
+
+    def _catch_up(self, connection: sqlite3.Connection, state: State, change: int) -> State:
+        last = state.last_row
+        rows, tail = state.rows, state.tail
+        while True:
+            numbers, vectors = tables.vectors_after(connection, last, _READ_ROWS, self._dtype, self._dimensions)
+            if not len(numbers):
+                break
+            rows, tail = self._rows.extended(numbers), self._tail.extended(vectors)
+            last = int(numbers[-1])
+        num_new = len(rows) - len(state.rows)
+        alive = np.concatenate([state.alive, np.ones(num_new, np.bool_)]) if num_new else state.alive
+        gone, number = tables.deleted_after(connection, state.last_deletion)
+        state = replace(
+            state,
+            change=change,
+            rows=rows,
+            tail=tail,
+            alive=alive,
+            num_alive=state.num_alive + num_new,
+            last_row=last,
+            last_deletion=number,
+        )
+        return _without(state, gone)
+
+
+def open_index(folder: Path, generation: str) -> VectorIndex:
+    """Opens the index of a collection after comparing every byte with its checksum.
+
+    Raises:
+        ArtifactError: It is not there, or damaged.
+    """
+    path = folder / INDEX_FOLDER / generation
+    verify(path, INDEX_KIND)
+    return VectorIndex(path)
+
+
+def _without(state: State, gone: npt.NDArray[np.int64]) -> State:
+    """The state without rows that have been deleted; some of them may never have been in it."""
+    if not len(gone) or not len(state.rows):
+        return state
+    places = np.minimum(np.searchsorted(state.rows, gone), len(state.rows) - 1)
+    alive = state.alive.copy()
+    alive[places[state.rows[places] == gone]] = False
+    return replace(state, alive=alive, num_alive=int(alive.sum()))
+
+
+class _Growing(Generic[Number]):
+    """An array that grows at its end. What it gave out before stays as it was: new rows are written behind it."""
+
+    def __init__(self, start: npt.NDArray[Number]) -> None:
+        self._buffer, self._size = start, len(start)
+
+    def extended(self, more: npt.NDArray[Any]) -> npt.NDArray[Number]:
+        """All of it with some rows more."""
+        size = self._size + len(more)
+        if size > len(self._buffer):
+            buffer = np.empty((max(size, 2 * self._size), *self._buffer.shape[1:]), self._buffer.dtype)
+            buffer[: self._size] = self._buffer[: self._size]
+            self._buffer = buffer
+        self._buffer[self._size : size] = more
+        self._size = size
+        return self._buffer[:size]

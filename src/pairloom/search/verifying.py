@@ -1,0 +1,78 @@
+"""Whether a collection is as it was written, and making anew what is derived from its documents."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from pairloom.errors import ArtifactError, CollectionError
+from pairloom.search import facets, words
+from pairloom.search import rows as tables
+from pairloom.search.ledger import Ledger, get
+from pairloom.search.state import open_index
+
+_BLOCK_ROWS = 4_096
+_ADVICE = "restore the ledger from a backup"
+_REBUILD = "pairloom collection rebuild makes it anew"
+
+
+def verify(ledger: Ledger) -> dict[str, Any]:
+    """Reads every byte of a collection; see `pairloom.search.collection.Collection.verify`."""
+    folder = ledger.folder
+    with ledger.reading() as connection:
+        _verify_pages(connection, folder)
+        num_documents = _verify_rows(connection, folder)
+        count = get(connection, "count")
+        if count != num_documents:
+            raise CollectionError(f"{folder}: has {num_documents:,} documents and counted {count:,}; {_ADVICE}")
+        for what, are_right in (
+            ("what filters look at", facets.check_facets(connection)),
+            ("what is known of words", words.check_words(connection)),
+        ):
+            if not are_right:
+                raise CollectionError(f"{folder}: {what} is not what follows from the documents; {_REBUILD}")
+        index = get(connection, "index")
+    if index is not None:
+        try:
+            open_index(folder, index["folder"])
+        except ArtifactError as error:
+            raise CollectionError(f"{str(error).partition(';')[0]}; {_REBUILD}") from None
+    return {"count": num_documents, "index": None if index is None else index["folder"]}
+
+
+def rebuild_tables(ledger: Ledger) -> None:
+    """Makes the tables of words and filters anew from the documents, in one transaction."""
+    with ledger.writing() as connection:
+        facets.drop_facets(connection)
+        words.drop_words(connection)
+        facets.create_facets(connection)
+        words.create_words(connection)
+        last = 0
+        while block := tables.documents_after(connection, last, _BLOCK_ROWS):
+            facets.insert_facets(connection, [(row, document.metadata) for row, document in block])
+            words.insert_words(connection, [(row, document.text) for row, document in block])
+            last = block[-1][0]
+
+
+def _verify_pages(connection: sqlite3.Connection, folder: Path) -> None:
+    found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if found != "ok":
+        raise CollectionError(f"{folder}: its ledger is damaged ({' '.join(str(found).split())}); {_ADVICE}")
+
+
+def _verify_rows(connection: sqlite3.Connection, folder: Path) -> int:
+    last = num_rows = 0
+    while block := tables.documents_after(connection, last, _BLOCK_ROWS):
+        first, last = block[0][0], block[-1][0]
+        vectors = connection.execute(
+            "SELECT row, vector, checksum FROM vectors WHERE row BETWEEN ? AND ? ORDER BY row", (first, last)
+        ).fetchall()
+        if [row for row, _ in block] != [row for row, _, _ in vectors]:
+            raise CollectionError(f"{folder}: not every document has a vector; {_ADVICE}")
+        for row, vector, checksum in vectors:
+            if crc32(vector) != checksum:
+                raise CollectionError(f"{folder}: the vector of row {row} is not as it was written; {_ADVICE}")
+        num_rows += len(block)
+    return num_rows
