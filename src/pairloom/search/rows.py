@@ -179,4 +179,4 @@ def _select(connection: sqlite3.Connection, query: str, values: Iterable[Any]) -
     listed = list(values)
     for begin in range(0, len(listed), _VALUES):
         part = listed[begin : begin + _VALUES]
-        yield from connection.execute(f"{query} ({','.join('?' * len(part))})", part)  # noqa: S608 - question marks only
+        yield from connection.execute(f"{query} ({','.join('?' * len(part))})", part)
