@@ -105,7 +105,8 @@ def run_work(path: Path, journal: Path, seed: int, max_file_bytes: int | None, o
         try:
             work(path, journal, seed, max_file_bytes)
         except PairloomError as error:
-            print(error, flush=True)
+            sys.stdout.write(f"{error}\n")
+            sys.stdout.flush()
             os._exit(error.exit_code)
 
 

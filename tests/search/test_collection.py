@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -320,9 +321,12 @@ def test_documents_and_vectors_that_do_not_match_in_number(tmp_path: Path) -> No
 
 def test_numbers_too_large_for_half_precision(tmp_path: Path) -> None:
     settings = Settings(dimensions=2, similarity="dot")
-    with Collection(tmp_path / "c", settings=settings) as collection:
-        with pytest.raises(UsageError, match="storage float32"):
-            collection.add([Document("1", "x")], vectors=np.array([[1e6, 0]], np.float32))
+    large = np.array([[1e6, 0]], np.float32)
+    with (
+        Collection(tmp_path / "c", settings=settings) as collection,
+        pytest.raises(UsageError, match="storage float32"),
+    ):
+        collection.add([Document("1", "x")], vectors=large)
 
 
 @pytest.mark.parametrize("id_", ["ü", "日本語", "a b", "🦜", "x\0y", "'\"; --", "../../etc", "\n", "e\u0301"])
@@ -448,6 +452,19 @@ def test_searches_from_many_threads(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert not wrong
+
+
+def test_searches_of_an_event_loop(tmp_path: Path) -> None:
+    async def search(collection: Collection) -> list[list[str]]:
+        queries = [vector_of(f"query {number}") for number in range(8)]
+        hits = await asyncio.gather(*(asyncio.to_thread(collection.search, query, 5) for query in queries))
+        return [[hit.id for hit in one] for one in hits]
+
+    with open_collection(tmp_path / "c") as collection:
+        documents = [make_document(one) for one in range(100)]
+        put(collection, documents)
+        right = [expected(documents, vector_of(f"query {number}"), 5) for number in range(8)]
+        assert asyncio.run(search(collection)) == right
 
 
 def test_rows_come_in_order_with_their_vectors(tmp_path: Path) -> None:
