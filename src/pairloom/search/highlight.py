@@ -94,7 +94,7 @@ def _end(text: str, least: int, end: int) -> int:
         return end
     least = max(least, end - _WORD_CHARACTERS)
     place = next((place for place in range(end - 1, least - 1, -1) if text[place].isspace()), end)
-    return len(text[:place].rstrip()) if place > least else end
+    return max(least, len(text[:place].rstrip())) if place > least else end
 
 
 def _ranges(marked: str) -> tuple[Range, ...]:
