@@ -59,7 +59,7 @@ def report_written(
     written: Written, facts: dict[str, Any], as_json: bool, headline: str, *, with_duplicates: bool
 ) -> None:
     """Prints what became of documents, and other facts."""
-    counts = asdict(written)
+    counts = {**asdict(written), "duplicates": [asdict(one) for one in written.duplicates]}
     if not with_duplicates:
         del counts["duplicates"]
     report({**counts, **facts}, as_json, headline)
