@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Annotated
 
 from pairloom.cli.arguments import Argument, Group, Option
 from pairloom.cli.documents import check_vectors, open_sources, report_written
-from pairloom.cli.opening import open_any, open_folder
+from pairloom.cli.opening import build_if_due, declared_fields, open_any, open_folder
 from pairloom.cli.options import (
     Device,
     DocumentSources,
@@ -32,7 +31,7 @@ _STDIN = "-"
 AnyLocation = Annotated[
     str, Argument(metavar="COLLECTION", help="A folder made by pairloom index, or qdrant://host:port/name.")
 ]
-Folder = Annotated[Path, Argument(metavar="COLLECTION", help="A folder made by pairloom index.")]
+Folder = Annotated[str, Argument(metavar="COLLECTION", help="A folder made by pairloom index.")]
 
 
 def add(
@@ -64,7 +63,7 @@ def add(
     with open_any(collection, model, precision=precision, device=device, threads=threads) as opened:
         read = open_sources(
             sources,
-            wanted.with_types(opened.fields or {}),
+            wanted.with_types(declared_fields(opened)),
             field=field,
             id_field=id_field,
             errors=errors,
@@ -72,7 +71,7 @@ def add(
         )
         check_vectors(read, opened.model)
         written = ingest(opened, read, duplicates=duplicates, show_progress=not quiet)
-        opened.build(show_progress=not quiet)
+        build_if_due(opened, show_progress=not quiet)
         count = opened.count()
     headline = f"{collection}: {written.added + written.replaced:,} documents written; it has {count:,}"
     report_written(written, {"count": count}, as_json, headline, with_duplicates=duplicates is not None)

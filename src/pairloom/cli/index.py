@@ -22,7 +22,7 @@ from pairloom.cli.options import (
     TextField,
     Threads,
 )
-from pairloom.errors import CollectionError, InputError
+from pairloom.errors import CollectionError, InputError, UsageError
 
 if TYPE_CHECKING:
     from pairloom.encode.dual_encoder import AnyEncoder
@@ -86,6 +86,8 @@ def index(
     from pairloom.search.metadata import read_field_types, read_metadata_fields
     from pairloom.search.settings import Settings
 
+    if out.parts[:1] in (("qdrant:",), ("qdrants:",)):
+        raise UsageError("--out is a folder; from there pairloom collection export copies to a Qdrant server")
     refuse_collection(out)
     types = read_field_types(fields)
     settings = Settings(store, kind, recall, types)

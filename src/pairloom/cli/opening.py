@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from pairloom.errors import UsageError
 if TYPE_CHECKING:
     from pairloom.encode.dual_encoder import AnyEncoder
     from pairloom.search.collection import Collection
+    from pairloom.search.protocol import FieldType
     from pairloom.search.qdrant import QdrantCollection
 
 
@@ -32,7 +34,7 @@ def open_any(location: str, model: str | None = None, **engine: Any) -> Collecti
     from pairloom.search.qdrant_address import is_address, parse_address
 
     if not is_address(location):
-        return open_folder(Path(location), model, **engine)
+        return open_folder(location, model, **engine)
     from pairloom.search.qdrant import QdrantCollection
 
     address = parse_address(location)
@@ -45,7 +47,7 @@ def open_any(location: str, model: str | None = None, **engine: Any) -> Collecti
     return collection
 
 
-def open_folder(path: Path, model: str | None = None, **engine: Any) -> Collection:
+def open_folder(location: str, model: str | None = None, **engine: Any) -> Collection:
     """Opens a collection in a folder; arguments are those of `open_any`.
 
     Raises:
@@ -54,8 +56,9 @@ def open_folder(path: Path, model: str | None = None, **engine: Any) -> Collecti
     from pairloom.search.collection import Collection
     from pairloom.search.qdrant_address import is_address
 
-    if is_address(str(path)):
-        raise UsageError(f"{path}: this is done to a folder; a Qdrant server looks after its collections itself")
+    if is_address(location):
+        raise UsageError(f"{location}: this is done to a folder; a Qdrant server looks after its collections itself")
+    path = Path(location)
     encoder = None if model is None else _load((model,), engine)
     collection = Collection(path, encoder, create=False)
     if encoder is None and _says_something(engine) and collection.model is not None:
@@ -63,6 +66,21 @@ def open_folder(path: Path, model: str | None = None, **engine: Any) -> Collecti
         collection.close()
         collection = Collection(path, _load(names, engine), create=False)
     return collection
+
+
+def declared_fields(collection: Collection | QdrantCollection) -> Mapping[str, FieldType]:
+    """The fields that a collection declares, and what they hold; of one that declares none, nothing."""
+    from pairloom.search.collection import Collection
+
+    return (collection.settings.fields if isinstance(collection, Collection) else collection.fields) or {}
+
+
+def build_if_due(collection: Collection | QdrantCollection, *, show_progress: bool) -> None:
+    """Builds the index of a folder if it is worth it; who only starts it in the background would end before it does."""
+    from pairloom.search.collection import Collection
+
+    if isinstance(collection, Collection):
+        collection.build(show_progress=show_progress)
 
 
 def _says_something(engine: dict[str, Any]) -> bool:
