@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pairloom.errors import UsageError
 
 if TYPE_CHECKING:
-    from pairloom.encode.dual_encoder import AnyEncoder
     from pairloom.search.collection import Collection
+    from pairloom.search.identity import ModelIdentity
     from pairloom.search.protocol import FieldType
     from pairloom.search.qdrant import QdrantCollection
 
@@ -35,16 +35,16 @@ def open_any(location: str, model: str | None = None, **engine: Any) -> Collecti
 
     if not is_address(location):
         return open_folder(location, model, **engine)
+    from pairloom.encode.dual_encoder import load_encoder
     from pairloom.search.qdrant import QdrantCollection
 
     address = parse_address(location)
-    encoder = None if model is None else _load((model,), engine)
-    collection = QdrantCollection(address.url, address.name, encoder, create=False)
-    if encoder is None and _says_something(engine) and collection.model is not None:
-        names = collection.model.names
-        collection.close()
-        collection = QdrantCollection(address.url, address.name, _load(names, engine), create=False)
-    return collection
+    collection = QdrantCollection(address.url, address.name, create=False)
+    names = _models(collection.model, model, engine)
+    if names is None:
+        return collection
+    collection.close()
+    return QdrantCollection(address.url, address.name, load_encoder(*names, **engine), create=False)
 
 
 def open_folder(location: str, model: str | None = None, **engine: Any) -> Collection:
@@ -53,19 +53,18 @@ def open_folder(location: str, model: str | None = None, **engine: Any) -> Colle
     Raises:
         UsageError: It is an address.
     """
+    from pairloom.encode.dual_encoder import load_encoder
     from pairloom.search.collection import Collection
     from pairloom.search.qdrant_address import is_address
 
     if is_address(location):
         raise UsageError(f"{location}: this is done to a folder; a Qdrant server looks after its collections itself")
-    path = Path(location)
-    encoder = None if model is None else _load((model,), engine)
-    collection = Collection(path, encoder, create=False)
-    if encoder is None and _says_something(engine) and collection.model is not None:
-        names = collection.model.names
-        collection.close()
-        collection = Collection(path, _load(names, engine), create=False)
-    return collection
+    collection = Collection(location, create=False)
+    names = _models(collection.model, model, engine)
+    if names is None:
+        return collection
+    collection.close()
+    return Collection(location, load_encoder(*names, **engine), create=False)
 
 
 def declared_fields(collection: Collection | QdrantCollection) -> Mapping[str, FieldType]:
@@ -83,11 +82,10 @@ def build_if_due(collection: Collection | QdrantCollection, *, show_progress: bo
         collection.build(show_progress=show_progress)
 
 
-def _says_something(engine: dict[str, Any]) -> bool:
-    return any(value is not None for value in engine.values())
-
-
-def _load(names: tuple[str, ...], engine: dict[str, Any]) -> AnyEncoder:
-    from pairloom.encode.dual_encoder import load_encoder
-
-    return load_encoder(*names, **engine)
+def _models(remembered: ModelIdentity | None, model: str | None, engine: dict[str, Any]) -> tuple[str, ...] | None:
+    """The names of the model that is to be loaded now; None if the collection does that when it needs it."""
+    if model is not None:
+        return (model,)
+    if remembered is not None and any(value is not None for value in engine.values()):
+        return remembered.names
+    return None
