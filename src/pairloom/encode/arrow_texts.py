@@ -21,7 +21,7 @@ try:
 except ImportError:
     raise MissingExtraError("reading Parquet, Arrow and shards", "pyarrow", "data") from None
 
-from pairloom.encode.arrow_values import readable_type
+from pairloom.encode.arrow_values import readable, readable_type
 
 # So many rows become Python strings at once. Arrow's own memory is that of a page of Parquet or of a record batch.
 _ROWS = 1024
@@ -206,8 +206,7 @@ class _Rows:
         """The values of a column of any type, as Python has them."""
         column = self.batch.column(name)
         try:
-            kind = readable_type(column.type)
-            return self._python(column if kind == column.type else column.cast(kind, safe=False), name)
+            return self._python(readable(column), name)
         except (OverflowError, ValueError) as error:  # such as a time after the year 9999
             first = (str(error).splitlines() or [type(error).__name__])[0]
             rows = f"rows {self.first:,} to {self.first + len(self) - 1:,}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
+from pyarrow import compute
 
 
 def readable_type(kind: Any) -> Any:
@@ -30,6 +31,14 @@ def readable_type(kind: Any) -> Any:
     if is_a.is_struct(kind):
         return _struct(kind)
     return kind if any(is_kind(kind) for is_kind in _AS_THEY_ARE) else None
+
+
+def readable(column: Any) -> Any:
+    """A column of such a type, as it is read; raises `pyarrow.ArrowInvalid` if a time in it is beyond what fits."""
+    kind = readable_type(column.type)
+    if kind == column.type:
+        return column
+    return column.cast(options=compute.CastOptions(target_type=kind, allow_time_truncate=True))
 
 
 _AS_THEY_ARE = (
