@@ -14,8 +14,9 @@ import sys
 
 from pairloom import __version__
 from pairloom.artifacts import DISK_FULL
-from pairloom.cli import demo, encode, evaluate, info, mixture, prepare, search, train
+from pairloom.cli import demo, encode, evaluate, index, info, mixture, prepare, search, train
 from pairloom.cli.arguments import run
+from pairloom.cli.collection import COLLECTION
 from pairloom.cli.output import ConsoleHandler, fail
 from pairloom.errors import PairloomError
 
@@ -29,6 +30,8 @@ COMMANDS = (
     evaluate.evaluate,
     encode.encode,
     encode.merge,
+    index.index,
+    COLLECTION,
     search.search,
     info.info,
 )

@@ -6,7 +6,8 @@
     ) -> None:
 
 A parameter's type is ``str``, ``int``, ``float``, ``Path``, ``bool`` (a flag), a ``Literal`` (a choice), or a ``list`` of the first four; each may
-be ``None`` when it is not given. Types are thereby checked twice: by mypy, and when the command is run.
+be ``None`` when it is not given. Types are thereby checked twice: by mypy, and when the command is run. A `Group` of commands stands
+behind a word of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +27,21 @@ from pairloom.errors import UsageError
 Command = Callable[..., None]
 
 _WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Group:
+    """Commands that stand behind a word of their own, such as ``pairloom collection add``.
+
+    Args:
+        name: The word.
+        about: What they are for; the first paragraph is one sentence.
+        commands: In the order in which help shows them.
+    """
+
+    name: str
+    about: str
+    commands: Sequence[Command]
 
 
 @dataclass(frozen=True)
@@ -63,7 +79,7 @@ class Option:
         self.names, self.help, self.metavar, self.min, self.max = names, help, metavar, min, max
 
 
-def run(commands: Sequence[Command], words: Sequence[str], *, about: str, version: str) -> None:
+def run(commands: Sequence[Command | Group], words: Sequence[str], *, about: str, version: str) -> None:
     """Runs the command that the first word names with what the other words say.
 
     Args:
@@ -76,28 +92,38 @@ def run(commands: Sequence[Command], words: Sequence[str], *, about: str, versio
         UsageError: There is no such command, or it does not take these words.
         SystemExit: After help or the version was printed, which is all that was asked for.
     """
-    by_name = {command.__name__: command for command in commands}
-    first = words[0] if words else "--help"
-    if first == "--version":
+    if words and words[0] == "--version":
         sys.stdout.write(f"pairloom {version}\n")
-    elif first in ("--help", "-h"):
-        sys.stdout.write(_overview(by_name, about))
-    elif first.startswith("-"):
-        raise UsageError(f"{first}: the command comes first; pairloom --help shows all")
-    elif first not in by_name:
-        raise UsageError(f"there is no command {first!r}; there are: {', '.join(by_name)}")
     else:
-        command = by_name[first]
-        parser = make_parser(command)
-        # argparse either lets options stand among arguments, or understands the two dashes behind which there are none.
-        parse = parser.parse_args if "--" in words else parser.parse_intermixed_args
-        command(**vars(parse(words[1:])))
+        _run("pairloom", {"--version": "print the version"}, about, commands, words)
 
 
-def make_parser(command: Command) -> argparse.ArgumentParser:
+def _run(
+    program: str, options: dict[str, str], about: str, commands: Sequence[Command | Group], words: Sequence[str]
+) -> None:
+    by_name = {command.name if isinstance(command, Group) else command.__name__: command for command in commands}
+    first = words[0] if words else "--help"
+    if first in ("--help", "-h"):
+        sys.stdout.write(_overview(program, by_name, about, options))
+        return
+    if first.startswith("-"):
+        raise UsageError(f"{first}: the command comes first; {program} --help shows all")
+    if first not in by_name:
+        raise UsageError(f"there is no command {first!r}; there are: {', '.join(by_name)}")
+    command = by_name[first]
+    if isinstance(command, Group):
+        _run(f"{program} {first}", {}, _wrapped(command.about), command.commands, words[1:])
+        return
+    parser = make_parser(command, program)
+    # argparse either lets options stand among arguments, or understands the two dashes behind which there are none.
+    parse = parser.parse_args if "--" in words else parser.parse_intermixed_args
+    command(**vars(parse(words[1:])))
+
+
+def make_parser(command: Command, program: str = "pairloom") -> argparse.ArgumentParser:
     """The parser of a command's words; its result has the names and types of the command's parameters."""
     parser = _Parser(
-        prog=f"pairloom {command.__name__}",
+        prog=f"{program} {command.__name__}",
         description=_wrapped(inspect.getdoc(command) or ""),
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
@@ -172,14 +198,15 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=28, width=_WIDTH)
 
 
-def _overview(commands: dict[str, Command], about: str) -> str:
+def _overview(program: str, commands: dict[str, Command | Group], about: str, options: dict[str, str]) -> str:
     width = max(map(len, commands)) + 4
-    lines = ["usage: pairloom COMMAND ...", "", about, "", "commands:"]
+    lines = [f"usage: {program} COMMAND ...", "", about, "", "commands:"]
     for name, command in commands.items():
-        text = _wrapped(inspect.getdoc(command) or "", _WIDTH - width).partition("\n\n")[0]
+        told = command.about if isinstance(command, Group) else inspect.getdoc(command) or ""
+        text = _wrapped(told, _WIDTH - width).partition("\n\n")[0]
         lines.append(f"  {name:<{width - 2}}" + text.replace("\n", "\n" + " " * width))
-    options = "options:\n  --version   print the version\n  --help      show this; after a command, what it takes"
-    return "\n".join([*lines, "", options, ""])
+    listed = {**options, "--help": "show this; after a command, what it takes"}
+    return "\n".join([*lines, "", "options:", *(f"  {name:<12}{told}" for name, told in listed.items()), ""])
 
 
 def _wrapped(text: str, width: int = _WIDTH) -> str:

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pairloom.artifacts import refuse_occupied
 from pairloom.cli.arguments import Argument, Option
-from pairloom.cli.options import Device, FastPrecision, Json, ModelName, Quiet, Threads
+from pairloom.cli.options import (
+    Device,
+    FastPrecision,
+    FileFormat,
+    IdField,
+    Json,
+    ModelName,
+    OnErrors,
+    Quiet,
+    TextField,
+    Threads,
+)
 from pairloom.cli.output import report
 from pairloom.errors import InputError, ModelError, UsageError
 
@@ -33,13 +44,10 @@ def encode(
     out: Annotated[
         Path | None, Option(help="The vectors folder to make; by default vectors are printed, a line a text.")
     ] = None,
-    field: Annotated[str | None, Option(help="The field or column that holds the text.")] = None,
-    id_field: Annotated[str | None, Option(help="The field or column that holds the id.")] = None,
-    format: Annotated[  # noqa: A002 - the option's name
-        Literal["txt", "jsonl", "csv", "tsv", "parquet", "arrow"] | None,
-        Option(help="What the files are, if their names do not say it."),
-    ] = None,
-    errors: Annotated[Literal["strict", "replace"], Option(help="What becomes of bytes that are no UTF-8.")] = "strict",
+    field: TextField = None,
+    id_field: IdField = None,
+    format: FileFormat = None,  # noqa: A002 - the option's name
+    errors: OnErrors = "strict",
     store: Annotated[Literal["float32", "float16", "int8"], Option(help="The type of the stored numbers.")] = "float32",
     shard: Annotated[
         str | None, Option(metavar="I/N", help="Do the part I of N (1/4 to 4/4), for `pairloom merge`.")

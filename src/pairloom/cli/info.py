@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def info(
-    path: Annotated[Path, Argument(metavar="PATH", help="Shards, a task, a model, a checkpoint, vectors.")],
+    path: Annotated[
+        Path, Argument(metavar="PATH", help="Shards, a task, a model, a checkpoint, vectors, a collection.")
+    ],
     model: Annotated[
         str | None,
         Option(help=f"Of shards: whose tokens are counted; by default {DEFAULT_MODEL}'s if it is installed."),
@@ -31,14 +33,18 @@ def info(
     Example: `pairloom info pairs --plot lengths.png`
     """
     from pairloom.artifacts import read_manifest, verify
+    from pairloom.search.ledger import is_collection
 
-    kind = read_manifest(path).kind
+    kind = "collection" if is_collection(path) else read_manifest(path).kind
     if kind != "shards" and (model, plot, seed) != (None, None, None):
         raise UsageError(f"{path}: --model, --plot and --seed are for shards, and this is of the kind {kind}")
     if plot is not None:
         from pairloom.plot import check_picture
 
         check_picture(plot)
+    if kind == "collection":
+        _report_collection(path, as_json)
+        return
     tokenizer = _token_counter(model) if kind == "shards" else None
     manifest = verify(path)
     facts = {
@@ -54,6 +60,15 @@ def info(
         _report_shards(path, facts, headline, tokenizer=tokenizer, plot=plot, seed=seed or 0, as_json=as_json)
     else:
         report(facts, as_json, headline)
+
+
+def _report_collection(path: Path, as_json: bool) -> None:
+    from pairloom.search.collection import Collection
+
+    with Collection(path, create=False) as collection:
+        collection.verify()
+        facts = {"kind": "collection", **collection.info()}
+    report(facts, as_json, f"{path}: collection, whole")
 
 
 def _token_counter(name: str | None) -> TokenCounter | None:

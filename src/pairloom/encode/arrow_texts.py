@@ -5,22 +5,23 @@ References: https://arrow.apache.org/docs/format/Columnar.html#serialization-and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pairloom.encode.fields import ERRORS_ADVICE, Columns, Wanted, choose_columns, joined
+from pairloom.encode.fields import ERRORS_ADVICE, NOTHING, Columns, Record, Wanted, choose_columns, joined
 from pairloom.errors import InputError, MissingExtraError
 from pairloom.files import Errors
-from pairloom.records import Text
 
 try:
     import pyarrow as pa
 except ImportError:
     raise MissingExtraError("reading Parquet, Arrow and shards", "pyarrow", "data") from None
+
+from pairloom.encode.arrow_values import readable, readable_type
 
 # So many rows become Python strings at once. Arrow's own memory is that of a page of Parquet or of a record batch.
 _ROWS = 1024
@@ -54,7 +55,7 @@ class Table:
         """Finds what is wanted.
 
         Raises:
-            InputError: A column is missing, or is of a type that holds no text or no id.
+            InputError: A column is missing, or is of a type that holds no text, no id, or nothing that JSON has.
         """
         with _sound(self.path, self.kind):  # names are no UTF-8 in a damaged file
             columns = choose_columns(self.schema.names, wanted, self.path)
@@ -66,10 +67,14 @@ class Table:
             kind = None if name is None else self.schema.field(name).type
             if kind is not None and not is_good(kind):
                 raise InputError(f"column {name!r} holds {kind}, and {what}", self.path)
+        for name in columns.rest:
+            if readable_type(kind := self.schema.field(name).type) is None:
+                advice = "name those that are wanted with --metadata"
+                raise InputError(f"column {name!r} holds {kind}, which metadata cannot; {advice}", self.path)
         return columns
 
-    def texts(self, columns: Columns, errors: Errors, on_share: Callable[[float], None]) -> Iterator[Text]:
-        """Yields the text of each row.
+    def texts(self, columns: Columns, errors: Errors, on_share: Callable[[float], None]) -> Iterator[Record]:
+        """Yields the text of each row, and what is wanted besides.
 
         Args:
             columns: What is read.
@@ -176,19 +181,38 @@ class _Rows:
     def __len__(self) -> int:
         return int(self.batch.num_rows)
 
-    def texts(self, columns: Columns) -> Iterator[Text]:
+    def texts(self, columns: Columns) -> Iterator[Record]:
         texts = self._values(columns.text, "a string")
         if columns.title is not None:
             titles = self._values(columns.title, None)
             texts = [joined(title, text) for title, text in zip(titles, texts, strict=True)]
-        names: Sequence[Any] = range(self.first, self.first + len(self))
+        names: Sequence[Any] = [None] * len(self)
         if columns.id is not None:
             names = self._values(columns.id, "a string or a number")
             if "" in names:
                 row = self.first + names.index("")
                 raise InputError(f"row {row:,}: column {columns.id!r} is empty, and an id is not", self.path)
-        for name, text in zip(names, texts, strict=True):
-            yield Text(str(name), text)
+        rests = self._rests(columns.rest)
+        for number, (name, text, rest) in enumerate(zip(names, texts, rests, strict=True), start=self.first):
+            yield Record(number, None if name is None else str(name), text, rest)
+
+    def _rests(self, names: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+        if not names:
+            return [NOTHING] * len(self)
+        columns = [self._readable(name) for name in names]
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+    def _readable(self, name: str) -> list[Any]:
+        """The values of a column of any type, as Python has them."""
+        column = self.batch.column(name)
+        try:
+            return self._python(readable(column), name)
+        except (OverflowError, ValueError) as error:  # such as a time after the year 9999
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            rows = f"rows {self.first:,} to {self.first + len(self) - 1:,}"
+            raise InputError(
+                f"{rows}: column {name!r} holds a value that cannot be read ({first})", self.path
+            ) from None
 
     def _values(self, name: str, needed: str | None) -> list[Any]:
         """The values of a column; if something is needed in every row, none of them is null."""
@@ -196,6 +220,9 @@ class _Rows:
         if needed is not None and column.null_count:
             row = self.first + column.is_null().index(True).as_py()
             raise InputError(f"row {row:,}: column {name!r} is null, not {needed}", self.path)
+        return self._python(column, name)
+
+    def _python(self, column: Any, name: str) -> list[Any]:
         try:
             return list(column.to_pylist())
         except UnicodeDecodeError:

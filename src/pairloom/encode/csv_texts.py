@@ -8,19 +8,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from pairloom.encode.fields import Wanted, choose_columns, joined
+from pairloom.encode.fields import NOTHING, Record, Wanted, choose_columns, joined
 from pairloom.errors import InputError
 from pairloom.files import MAX_LINE_BYTES
-from pairloom.records import Text
 
 Lines = Iterable[tuple[int, str]]
 """Lines with their ends, numbered from 1."""
 
 
-def csv_texts(lines: Lines, wanted: Wanted, path: Path | str) -> Iterator[Text]:
+def csv_texts(lines: Lines, wanted: Wanted, path: Path | str) -> Iterator[Record]:
     """Yields the text of each row of CSV: fields stand in quotes where they have commas, quotes or line ends in them.
 
-    A row's number is that of its first line.
+    A row's number is that of its first line. What is wanted besides are strings; an empty cell is left out.
 
     Raises:
         InputError: A column is missing, quotes are not closed, or a row has another number of columns than the header.
@@ -28,8 +27,10 @@ def csv_texts(lines: Lines, wanted: Wanted, path: Path | str) -> Iterator[Text]:
     return _texts(_csv_rows(lines, path), wanted, path)
 
 
-def tsv_texts(lines: Lines, wanted: Wanted, path: Path | str) -> Iterator[Text]:
+def tsv_texts(lines: Lines, wanted: Wanted, path: Path | str) -> Iterator[Record]:
     """Yields the text of each line of fields with tabs between them. Nothing is quoted: a quotation mark is text.
+
+    What is wanted besides are strings; an empty cell is left out.
 
     Raises:
         InputError: A column is missing, or a line has another number of columns than the header.
@@ -39,7 +40,7 @@ def tsv_texts(lines: Lines, wanted: Wanted, path: Path | str) -> Iterator[Text]:
     )
 
 
-def _texts(rows: Iterator[tuple[int, list[str]]], wanted: Wanted, path: Path | str) -> Iterator[Text]:
+def _texts(rows: Iterator[tuple[int, list[str]]], wanted: Wanted, path: Path | str) -> Iterator[Record]:
     first, header = next(rows, (1, []))
     if not header:
         return  # an empty file holds no text, with or without a header
@@ -47,16 +48,18 @@ def _texts(rows: Iterator[tuple[int, list[str]]], wanted: Wanted, path: Path | s
     text_place = header.index(columns.text)
     title_place = None if columns.title is None else header.index(columns.title)
     id_place = None if columns.id is None else header.index(columns.id)
+    rest_places = [(name, header.index(name)) for name in columns.rest]
     for number, row in rows:
         if len(row) != len(header):
             raise InputError(f"{len(row)} columns where the header has {len(header)}", path, number)
         text = row[text_place]
         if wanted.field is None:
             text = joined(None if title_place is None else row[title_place], text)
-        name = str(number) if id_place is None else row[id_place]
-        if not name:
+        name = None if id_place is None else row[id_place]
+        if name == "":
             raise InputError("has an empty id; name another column with --id-field", path, number)
-        yield Text(name, text)
+        rest = {column: row[place] for column, place in rest_places if row[place]} if rest_places else NOTHING
+        yield Record(number, name, text, rest)
 
 
 def _csv_rows(lines: Lines, path: Path | str) -> Iterator[tuple[int, list[str]]]:

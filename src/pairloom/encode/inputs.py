@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from pairloom.artifacts import is_artifact, read_manifest
 from pairloom.encode.csv_texts import csv_texts, tsv_texts
-from pairloom.encode.fields import ERRORS_ADVICE, Wanted
+from pairloom.encode.fields import ERRORS_ADVICE, NOTHING, Record, Wanted
 from pairloom.encode.json_texts import json_texts
 from pairloom.errors import InputError, UsageError
 from pairloom.files import (
@@ -72,6 +72,8 @@ class TextSource:
             ``replace`` puts U+FFFD there.
         format: How the file holds its texts, whatever its name says; of stdin ``txt`` by default. Compression always
             follows from the name.
+        rest: Which other fields or columns `records` shall have, None for all others; of shards, whose other columns
+            are texts of their own, and hashes, only those that are named. By default none.
 
     Raises:
         InputError: There is no such file, nobody knows what it is, or it has no such column. While the texts are read:
@@ -89,10 +91,11 @@ class TextSource:
         id_field: str | None = None,
         errors: Errors = "strict",
         format: Format | None = None,  # noqa: A002 - as the command line has it
+        rest: tuple[str, ...] | None = (),
     ) -> None:
         self._path = Path(source)
-        self._is_stdin = str(source) == STDIN
-        self._wanted = Wanted(field, id_field, errors)
+        self._is_stdin, self._has_lines = str(source) == STDIN, True
+        self._wanted = Wanted(field, id_field, errors, rest)
         self.name = "stdin" if self._is_stdin else str(source)
         """For manifests and messages."""
         self.num_texts: int | None = None
@@ -101,14 +104,25 @@ class TextSource:
         """How much of the source has been read by now, between 0 and 1; None of stdin, whose end nobody knows."""
         if format is not None and format not in get_args(Format):
             raise UsageError(f"format {format!r} is not one of {', '.join(get_args(Format))}")
-        self._texts: Callable[[], Iterator[Text]] = self._open(format)
+        self._records: Callable[[], Iterator[Record]] = self._open(format)
 
     def __iter__(self) -> Iterator[Text]:
+        for number, name, text, _ in self.records():
+            yield Text(str(number) if name is None else name, text)
+
+    def records(self) -> Iterator[Record]:
+        """The texts with what stands beside them."""
         self.share_read = None if self._is_stdin else 0.0
-        yield from self._texts()
+        yield from self._records()
         self.share_read = None if self._is_stdin else 1.0
 
-    def _open(self, kind: Format | None) -> Callable[[], Iterator[Text]]:
+    def fault(self, message: str, number: int) -> InputError:
+        """An error about one of the records."""
+        if self._has_lines:
+            return InputError(message, "stdin" if self._is_stdin else self._path, number)
+        return InputError(f"row {number:,}: {message}", self._path)
+
+    def _open(self, kind: Format | None) -> Callable[[], Iterator[Record]]:
         if self._is_stdin:
             if kind in _COLUMNAR:
                 raise UsageError(f"{kind} cannot be read from stdin; give the file")
@@ -130,7 +144,7 @@ class TextSource:
             raise InputError(f"is compressed as a whole, and {kind} is read in places; unpack it first", self._path)
         return self._open_columns(kind)
 
-    def _open_folder(self) -> Callable[[], Iterator[Text]]:
+    def _open_folder(self) -> Callable[[], Iterator[Record]]:
         for name in ("corpus.jsonl", "corpus.jsonl.gz"):
             if (self._path / name).is_file():
                 self._path = self._path / name
@@ -140,10 +154,10 @@ class TextSource:
         read_manifest(self._path, "shards")
         return self._open_columns("shards")
 
-    def _open_columns(self, kind: str) -> Callable[[], Iterator[Text]]:
+    def _open_columns(self, kind: str) -> Callable[[], Iterator[Record]]:
         from pairloom.encode import arrow_texts  # only here is pyarrow needed
 
-        wanted = self._wanted
+        wanted, self._has_lines = self._wanted, False
         match kind:
             case "parquet":
                 table = arrow_texts.parquet_table(self._path)
@@ -151,11 +165,11 @@ class TextSource:
                 table = arrow_texts.arrow_table(self._path)
             case _:
                 table = arrow_texts.shards_table(self._path)
-                wanted = replace(wanted, field=wanted.field or "positive")
+                wanted = replace(wanted, field=wanted.field or "positive", rest=wanted.rest or ())
         self.num_texts = table.num_rows
         return partial(table.texts, table.columns(wanted), wanted.errors, partial(setattr, self, "share_read"))
 
-    def _read_lines(self, kind: Format) -> Iterator[Text]:
+    def _read_lines(self, kind: Format) -> Iterator[Record]:
         wanted, name = self._wanted, "stdin" if self._is_stdin else self._path
         lines = self._lines()
         match kind:
@@ -165,7 +179,11 @@ class TextSource:
                 return csv_texts(lines, wanted, name)
             case "tsv":
                 return tsv_texts(lines, wanted, name)
-        return (Text(str(number), line.rstrip("\r\n")) for number, line in lines if line.strip())
+        if wanted.rest:
+            raise InputError(
+                f"is plain text, and its lines have no field {wanted.rest[0]!r}; leave --metadata out", name
+            )
+        return (Record(number, None, line.rstrip("\r\n"), NOTHING) for number, line in lines if line.strip())
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         errors = self._wanted.errors

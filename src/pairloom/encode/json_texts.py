@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pairloom.encode.fields import ID_FIELDS, Wanted, joined, well_formed
+from pairloom.encode.fields import ID_FIELDS, NOTHING, Record, Wanted, joined, well_formed
 from pairloom.errors import InputError
-from pairloom.records import Text
 
-_NOTHING = object()
+_ABSENT = object()
 
 
-def json_texts(records: Iterable[tuple[int, Any]], wanted: Wanted, path: Path | str) -> Iterator[Text]:
-    """Yields the text of each numbered record.
+def json_texts(records: Iterable[tuple[int, Any]], wanted: Wanted, path: Path | str) -> Iterator[Record]:
+    """Yields each numbered record's text, and what is wanted besides.
 
     Args:
         records: Lines' numbers and what stands on them.
@@ -28,7 +27,12 @@ def json_texts(records: Iterable[tuple[int, Any]], wanted: Wanted, path: Path | 
     for number, record in records:
         text = _text_of(record, wanted.field, path, number)
         name = _id_of(record, wanted.id_field, path, number)
-        yield Text(well_formed(name, wanted.errors, path, number), well_formed(text, wanted.errors, path, number))
+        yield Record(
+            number,
+            None if name is None else well_formed(name, wanted.errors, path, number),
+            well_formed(text, wanted.errors, path, number),
+            _rest_of(record, wanted),
+        )
 
 
 def _text_of(record: Any, field: str | None, path: Path | str, number: int) -> str:
@@ -51,22 +55,45 @@ def _text_of(record: Any, field: str | None, path: Path | str, number: int) -> s
     return text
 
 
-def _id_of(record: Any, field: str | None, path: Path | str, number: int) -> str:
-    name: Any = number
+def _id_of(record: Any, field: str | None, path: Path | str, number: int) -> str | None:
     if field is not None:
         name = _find(record, field, path, number)
-    elif isinstance(record, dict):
-        name = next((record[key] for key in ID_FIELDS if key in record), number)
+    elif isinstance(record, dict) and (key := next((key for key in ID_FIELDS if key in record), None)):
+        name = record[key]
+    else:
+        return None
     if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
         raise InputError(f"has the id {name!r}; an id is a string or a number", path, number)
     return str(name)
 
 
+def _rest_of(record: Any, wanted: Wanted) -> Mapping[str, Any]:
+    """What is wanted besides; if only some of it, the whole record, since it costs nothing."""
+    if wanted.rest == () or not isinstance(record, dict):
+        return NOTHING
+    if wanted.rest is not None:
+        return record
+    used = {wanted.id_field or next((key for key in ID_FIELDS if key in record), None)}
+    if wanted.field is None:
+        used |= {"title", "text"}
+    else:
+        used.add(wanted.field if wanted.field in record else wanted.field.partition(".")[0])
+    return {name: value for name, value in record.items() if name not in used}
+
+
 def _find(record: Any, field: str, path: Path | str, number: int) -> Any:
-    found = record[field] if isinstance(record, dict) and field in record else _walk(record, field.split("."))
-    if found is _NOTHING:
+    found = find(record, field, _ABSENT)
+    if found is _ABSENT:
         raise InputError(f"has no field {field!r}", path, number)
     return found
+
+
+def find(record: Any, field: str, default: Any = None) -> Any:
+    """What stands in a record under a name, or where the dots in the name lead."""
+    if isinstance(record, dict) and field in record:
+        return record[field]
+    found = _walk(record, field.split("."))
+    return default if found is _ABSENT else found
 
 
 def _walk(record: Any, parts: list[str]) -> Any:
@@ -76,5 +103,5 @@ def _walk(record: Any, parts: list[str]) -> Any:
         elif isinstance(record, list) and part.isdecimal() and int(part) < len(record):
             record = record[int(part)]
         else:
-            return _NOTHING
+            return _ABSENT
     return record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -17,6 +17,7 @@ from pairloom.evaluate.bootstrap import Statistic
 from pairloom.evaluate.selection import SelectionTask
 from pairloom.evaluate.tasks import RetrievalTask, SentencePairTask, Task
 from pairloom.progress import meter
+from pairloom.records import Text
 
 Vectors = npt.NDArray[np.float32]
 Kind = Literal["retrieval", "selection", "score", "label"]
@@ -25,6 +26,9 @@ Kind = Literal["retrieval", "selection", "score", "label"]
 _BLOCK_TEXTS = 2_048
 # Of a bootstrap over sets: with fewer of them their spread is not known well enough.
 MIN_SETS = 20
+RANKED_DOCUMENTS = metrics.RETRIEVAL_DEPTH + 1
+"""What a ranking must hold: one more than the metrics look at, for a query whose own document is left out."""
+
 # From a length of 1 that rounding in bfloat16 explains.
 _LENGTH_TOLERANCE = 1e-2
 
@@ -112,6 +116,7 @@ class Evaluation:
         seed: Of the bootstrap.
         outcome: From which the numbers came; a later evaluation can be compared with it.
         warnings: Sentences about a similarity that a model was not made for.
+        mode: By what a collection was searched: ``vector``, ``words`` or ``hybrid``; None if a model was measured.
     """
 
     task: str
@@ -124,6 +129,7 @@ class Evaluation:
     seed: int
     outcome: Outcome = field(repr=False)
     warnings: tuple[str, ...] = ()
+    mode: str | None = None
 
 
 def evaluate(
@@ -174,7 +180,7 @@ def evaluate(
     asked = similarity or model.similarity_name
     outcome = _outcome(model, task, asked, task.name, show_progress)
     warnings = _similarity_warnings("the model", model.similarity_name, asked, outcome) + warnings
-    measurements = _with_intervals(outcome, reference, num_resamples, seed)
+    measurements = with_intervals(outcome, reference, num_resamples, seed)
     remarks = (*task.remarks, *_interval_remarks(task))
     return Evaluation(
         task.name, kind, asked, counts, measurements, remarks, num_resamples, seed, outcome, tuple(warnings)
@@ -221,6 +227,35 @@ def _outcome(model: TextEncoder, task: Task, similarity: str, title: str, show_p
     return _pairs_outcome(model, task, similarity, title, show_progress)
 
 
+def ranking_outcome(task: RetrievalTask, rankings: Iterable[Sequence[str]], *, has_unit_length: bool = True) -> Outcome:
+    """What rankings are worth, however they came about.
+
+    Args:
+        task: What was searched for.
+        rankings: For each of its queries the ids of documents, best first, `RANKED_DOCUMENTS` of them.
+        has_unit_length: Of the vectors, if there were any.
+
+    Raises:
+        MissingExtraError: A library of the extra ``evaluate`` is not installed.
+    """
+    values = metrics.retrieval_metrics(
+        task.judgements,
+        {query.id: without_own(task, query, found) for query, found in zip(task.queries, rankings, strict=True)},
+    )
+    return Outcome(
+        {name: float(of_queries.mean()) for name, of_queries in values.items()},
+        {name: bootstrap.mean_statistic(of_queries) for name, of_queries in values.items()},
+        len(task.queries),
+        has_unit_length,
+    )
+
+
+def without_own(task: RetrievalTask, query: Text, found: Iterable[str]) -> list[str]:
+    """A ranking without the query itself, if it is one of the documents."""
+    left_out = query.id if query.id in task.own_documents else None
+    return [identifier for identifier in found if identifier != left_out]
+
+
 def _retrieval_outcome(
     model: TextEncoder, task: RetrievalTask, similarity: str, title: str, show_progress: bool
 ) -> Outcome:
@@ -228,20 +263,9 @@ def _retrieval_outcome(
     documents = _encode(
         model.encode_document, [document.text for document in task.documents], f"{title}: documents", show_progress
     )
-    # One more than the metrics look at, for a query whose own document is left out.
-    rows, _ = similarities.top_k(queries, documents, metrics.RETRIEVAL_DEPTH + 1, similarity)
-    rankings = {}
-    for query, found in zip(task.queries, rows, strict=True):
-        left_out = query.id if query.id in task.own_documents else None
-        identifiers = (task.documents[row].id for row in found)
-        rankings[query.id] = [identifier for identifier in identifiers if identifier != left_out]
-    values = metrics.retrieval_metrics(task.judgements, rankings)
-    return Outcome(
-        {name: float(of_queries.mean()) for name, of_queries in values.items()},
-        {name: bootstrap.mean_statistic(of_queries) for name, of_queries in values.items()},
-        len(task.queries),
-        _have_unit_length(queries, documents),
-    )
+    rows, _ = similarities.top_k(queries, documents, RANKED_DOCUMENTS, similarity)
+    rankings = [[task.documents[row].id for row in found] for found in rows]
+    return ranking_outcome(task, rankings, has_unit_length=_have_unit_length(queries, documents))
 
 
 def _selection_outcome(
@@ -326,9 +350,10 @@ def _encode(encode: Callable[[list[str]], Vectors], texts: Sequence[str], title:
     return vectors if len(different) == len(texts) else vectors[[row[text] for text in texts]]
 
 
-def _with_intervals(
+def with_intervals(
     outcome: Outcome, reference: Outcome | None, num_resamples: int, seed: int
 ) -> dict[str, Measurement]:
+    """Each metric with its interval, and beside that of a reference on the same items, if there is one."""
     statistics = {("model", name): statistic for name, statistic in outcome.statistics.items()}
     if reference is not None:
         statistics |= {("baseline", name): statistic for name, statistic in reference.statistics.items()}
