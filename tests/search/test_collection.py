@@ -103,13 +103,13 @@ def test_texts_are_encoded_when_they_change_and_only_then(tmp_path: Path, model_
     with Collection(tmp_path / "c", encoder) as collection:
         assert collection.add(documents) == Written(added=5, encoded=5)
         assert collection.upsert(documents) == Written(unchanged=5)
-        other = [Document("0", TEXTS[0], {"number": 7}), Document("1", "warm water", {"number": 1}), documents[2]]
+        other = [Document("0", TEXTS[0], {"number": 7}), Document("1", "hot water", {"number": 1}), documents[2]]
         tokens = encoder.num_tokens
         assert collection.upsert(other) == Written(replaced=2, unchanged=1, encoded=1)
         assert encoder.num_tokens - tokens == 4  # two words and two special tokens
         assert collection.get(["0", "1", "9"]) == [other[0], other[1], None]
         assert collection.search(TEXTS[0], 1, mode="vector")[0].id == "0"
-        assert collection.search("warm water", 1, mode="vector")[0].score == pytest.approx(1, abs=1e-3)
+        assert collection.search("hot water", 1, mode="vector")[0].score == pytest.approx(1, abs=1e-3)
     with Collection(tmp_path / "c") as again:  # the model is found by its name
         assert again.search(TEXTS[2], 1, mode="vector")[0].id == "2"
 

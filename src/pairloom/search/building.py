@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from pairloom.search import rows as tables
 from pairloom.search.ledger import Ledger, get, put
 from pairloom.search.settings import Settings
 from pairloom.search.state import INDEX_FOLDER, State, States, open_index
-from pairloom.search.vector_index import build_index, exact_rows
+from pairloom.search.vector_index import IndexKind, VectorIndex, build_index, exact_rows
+from pairloom.search.watch import StoppedError
 
 logger = logging.getLogger("pairloom")
 
@@ -88,8 +91,8 @@ class Builder:
         *,
         anew: bool = False,
         threads: int | None = None,
-        stop: Stop | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
+        stop: Stop = lambda: False,
+        on_progress: Callable[[float], None] = lambda share: None,
     ) -> dict[str, Any] | None:
         """Builds an index of all rows that there are now, and puts it in the place of the one before.
 
@@ -97,7 +100,7 @@ class Builder:
             anew: Whether nothing of the one before is used.
             threads: How many; by default all.
             stop: Asked now and then whether to end without a result.
-            on_progress: Told how many rows of how many are done.
+            on_progress: Told which share is done.
 
         Returns:
             What is known of the index; None if it was stopped.
@@ -107,40 +110,36 @@ class Builder:
         """
         try:
             with only_one(self._ledger.folder, name=BUILD_LOCK):
-                return self._build(anew, threads, stop or (lambda: False), on_progress)
+                return self._build(anew, threads or os.cpu_count() or 1, stop, on_progress)
+        except StoppedError:
+            return None
         except OccupiedError:
             raise BusyError(f"{self._ledger.folder}: another process is building its index; wait for it") from None
 
-    def _build(
-        self, anew: bool, threads: int | None, stop: Stop, on_progress: Callable[[int, int], None] | None
-    ) -> dict[str, Any] | None:
+    def _build(self, anew: bool, threads: int, stop: Stop, on_progress: Callable[[float], None]) -> dict[str, Any]:
         folder = self._ledger.folder / INDEX_FOLDER
         with self._ledger.reading() as connection:
             before = get(connection, "index")
             upto = get(connection, "next_row") - 1
             deletions = _last_deletion(connection)
             rows = np.array(connection.execute("SELECT row FROM vectors ORDER BY row").fetchall(), np.int64).reshape(-1)
-        number = 0 if before is None else int(before["folder"])
         _remove_all_but(folder, None if before is None else before["folder"])
-        generation = f"{number + 1:06d}"
-        previous = None if anew or before is None else self._previous(before)
-        facts = build_index(
-            folder / generation,
-            rows,
-            lambda wanted: self._vectors(wanted),
-            dimensions=self._dimensions,
-            storage=self._settings.storage,
-            kind=self._kind(len(rows)),
-            target_recall=self._settings.target_recall,
-            threads=threads,
-            stop=stop,
-            on_progress=on_progress,
-            previous=previous,
+        generation = f"{1 if before is None else int(before['folder']) + 1:06d}"
+        facts = asdict(
+            build_index(
+                folder / generation,
+                rows,
+                self._vectors(rows),
+                dimensions=self._dimensions,
+                storage=self._settings.storage,
+                kind=self._kind(len(rows)),
+                target_recall=self._settings.target_recall,
+                threads=threads,
+                stop=stop,
+                on_progress=on_progress,
+                previous=None if anew or before is None else self._previous(before),
+            )
         )
-        if facts is None:
-            return None
-        if facts.get("extended"):  # the rows that the one before carried along are in this one, too
-            deletions = before["deletions"]
         about = {"folder": generation, "upto": upto, "deletions": deletions, "facts": facts}
         with self._ledger.writing() as connection:
             put(connection, "index", about)
@@ -152,17 +151,16 @@ class Builder:
         _remove_all_but(folder, generation)
         return facts
 
-    def _kind(self, num_rows: int) -> str:
+    def _kind(self, num_rows: int) -> IndexKind:
         if self._settings.kind != "auto":
             return self._settings.kind
         return "exact" if num_rows <= exact_rows(self._dimensions) else "graph"
 
-    def _previous(self, before: dict[str, Any]) -> Path | None:
+    def _previous(self, before: dict[str, Any]) -> VectorIndex | None:
         try:
-            open_index(self._ledger.folder, before["folder"])
+            return open_index(self._ledger.folder, before["folder"])
         except ArtifactError:
             return None
-        return self._ledger.folder / INDEX_FOLDER / str(before["folder"])
 
     def _vectors(self, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[Any]]:
         """The vectors of rows [n], some at a time. Rows that have gone meanwhile are zeros: they are masked already.

@@ -198,14 +198,13 @@ class Collection:
         with self._reading() as (connection, state):
             mask = None if condition is None else self._mask(connection, state, condition)
             by_vector = None if vectors is None else self._by_vector(state, vectors, depth, mask)
-            by_words = None if mode == "vector" else self._by_words(connection, state, texts or [], depth, mask)
+            by_words, telling = None, None
+            if texts is not None and mode != "vector":
+                by_words = self._by_words(connection, state, texts, depth, mask, complete=mode == "words")
+                telling = [self._words.telling_words(connection, text, state.num_alive) for text in texts]
             found = self._ranked(connection, by_vector, by_words, k)
-            rows = list({row for one in found for row, _ in one})
-            documents = tables.read_documents(connection, rows)
-        return [
-            _hits(one, documents, None if texts is None or mode == "vector" else texts[number])
-            for number, one in enumerate(found)
-        ]
+            documents = tables.read_documents(connection, list({row for one in found for row, _ in one}))
+        return [_hits(one, documents, () if telling is None else telling[number]) for number, one in enumerate(found)]
 
     def get(self, ids: Iterable[str]) -> list[Document | None]:
         if isinstance(ids, str):
@@ -304,9 +303,7 @@ class Collection:
     def rebuild(self, *, show_progress: bool = False) -> dict[str, Any]:
         """Makes all that is derived anew: index, words and filters. Nothing is encoded."""
         verifying.rebuild_tables(self._ledger)
-        built = self._build(anew=True, show_progress=show_progress)
-        assert built is not None
-        return built
+        return self._build(anew=True, show_progress=show_progress)
 
     def wait(self) -> None:
         """Waits until what is built in the background is there."""
@@ -375,6 +372,8 @@ class Collection:
         texts: Sequence[str],
         k: int,
         mask: npt.NDArray[np.bool_] | None,
+        *,
+        complete: bool,
     ) -> list[list[tuple[int, float]]]:
         def allowed(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
             assert mask is not None
@@ -382,7 +381,12 @@ class Collection:
 
         return [
             self._words.search(
-                connection, text, k, allowed=None if mask is None else allowed, num_documents=state.num_alive
+                connection,
+                text,
+                k,
+                num_documents=state.num_alive,
+                allowed=None if mask is None else allowed,
+                complete=complete,
             )
             for text in texts
         ]
@@ -404,7 +408,9 @@ class Collection:
 
     def _mask(self, connection: sqlite3.Connection, state: State, condition: Condition) -> npt.NDArray[np.bool_]:
         """Which positions are alive and let through."""
-        passed = evaluate(condition, lambda leaf: state.leaves.mask(connection, leaf, state.rows), len(state.rows))
+        passed = evaluate(
+            condition, lambda leaf: state.leaves.mask(connection, leaf, state.rows, state.change), len(state.rows)
+        )
         return np.asarray(passed & state.alive)
 
     def _condition(self, given: Filter) -> Condition:
@@ -433,18 +439,20 @@ class Collection:
             if self._builder.is_due(state):
                 self._builder.start()
 
-    def _build(self, *, anew: bool, show_progress: bool) -> dict[str, Any] | None:
+    def _build(self, *, anew: bool, show_progress: bool) -> dict[str, Any]:
         self._builder.wait()
         total = self.count()
         with meter("building the index", total=total, unit="rows", show=show_progress) as progress:
-            done = 0
+            done = 0.0
 
-            def advance(now: int, _: int) -> None:
+            def advance(share: float) -> None:
                 nonlocal done
-                progress.advance(now - done)
-                done = now
+                progress.advance(share * total - done)
+                done = share * total
 
-            return self._builder.build(anew=anew, on_progress=advance)
+            facts = self._builder.build(anew=anew, on_progress=advance)
+        assert facts is not None  # nobody stops it
+        return facts
 
 
 def _create(path: Path, encoder: AnyEncoder | None, settings: Settings) -> Ledger:
@@ -465,9 +473,9 @@ def _create(path: Path, encoder: AnyEncoder | None, settings: Settings) -> Ledge
     return Ledger.create(path, about)
 
 
-def _hits(found: list[tuple[int, float]], documents: dict[int, Document], query: str | None) -> list[Hit]:
+def _hits(found: list[tuple[int, float]], documents: dict[int, Document], words: Sequence[str]) -> list[Hit]:
     chosen = [documents[row] for row, _ in found]
-    places = highlights(query, [document.text for document in chosen]) if query is not None else [()] * len(chosen)
+    places = highlights(words, [document.text for document in chosen]) if words else [()] * len(chosen)
     return [
         Hit(document.id, score, document.text, document.metadata, marked)
         for document, (_, score), marked in zip(chosen, found, places, strict=True)

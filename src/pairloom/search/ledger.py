@@ -68,10 +68,9 @@ class Ledger:
         self._writer: sqlite3.Connection | None = None
         self._has_lock = self._is_closed = False
         with self.reading() as connection:
-            schema = get(connection, "schema", default=None)
-            if schema is None:
+            if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
                 raise CollectionError(f"{folder}: its making was interrupted; make it again with pairloom index")
-            if schema > SCHEMA:
+            if get(connection, "schema") > SCHEMA:
                 raise CollectionError(f"{folder}: written by a newer pairloom; upgrade to read it")
             self.about: dict[str, Any] = get(connection, "about")
             """What was decided when the collection was made."""
@@ -235,10 +234,7 @@ def _said(folder: Path) -> Iterator[None]:
             case code if (
                 code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or type(error) is sqlite3.DatabaseError
             ):
-                sentence = (
-                    f"its ledger is damaged ({error}); restore {FILE} from a backup, or save what can be read with pairloom "
-                    "collection export"
-                )
+                sentence = f"its ledger is damaged ({error}); restore {FILE} from a backup, or index the texts anew"
             case _:
                 raise
         raise CollectionError(f"{folder}: {sentence}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -106,7 +106,7 @@ def read_vectors(
     connection: sqlite3.Connection, rows: Sequence[int], dtype: np.dtype[Any], dimensions: int
 ) -> dict[int, npt.NDArray[Any]]:
     """The vectors of some rows, as they are stored."""
-    found = list(_select(connection, "SELECT row, vector FROM vectors WHERE row IN ", rows))
+    found = _select(connection, "SELECT row, vector FROM vectors WHERE row IN ", rows)
     numbers, vectors = _stack(found, dtype, dimensions)
     return dict(zip(numbers.tolist(), vectors, strict=True))
 
@@ -139,7 +139,7 @@ def insert(connection: sqlite3.Connection, rows: Sequence[NewRow]) -> None:
 
 def remove(connection: sqlite3.Connection, rows: Sequence[int]) -> int:
     """Deletes rows with all that belongs to them; returns how many were there."""
-    found = list(_select(connection, "SELECT row, text, metadata FROM documents WHERE row IN ", rows))
+    found = _select(connection, "SELECT row, text, metadata FROM documents WHERE row IN ", rows)
     words.delete_words(connection, [(row, text) for row, text, _ in found])
     facets.delete_facets(connection, [(row, json.loads(metadata)) for row, _, metadata in found])
     numbers = [(row,) for row, _, _ in found]
@@ -175,8 +175,9 @@ def _stack(
     return numbers, np.frombuffer(joined, dtype).reshape(len(found), dimensions)
 
 
-def _select(connection: sqlite3.Connection, query: str, values: Iterable[Any]) -> Iterator[Any]:
-    listed = list(values)
+def _select(connection: sqlite3.Connection, query: str, values: Iterable[Any]) -> list[Any]:
+    listed, found = list(values), []
     for begin in range(0, len(listed), _VALUES):
         part = listed[begin : begin + _VALUES]
-        yield from connection.execute(f"{query} ({','.join('?' * len(part))})", part)
+        found += connection.execute(f"{query} ({','.join('?' * len(part))})", part).fetchall()
+    return found

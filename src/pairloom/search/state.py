@@ -23,12 +23,11 @@ from pairloom.errors import ArtifactError, CollectionError
 from pairloom.search import rows as tables
 from pairloom.search.filter_rows import LeafCache
 from pairloom.search.ledger import Ledger, get
-from pairloom.search.vector_index import VectorIndex
+from pairloom.search.vector_index import KIND, VectorIndex
 
 logger = logging.getLogger("pairloom")
 
 INDEX_FOLDER = "index"
-INDEX_KIND = "index"
 _READ_ROWS = 8_192
 _QUERIES = 256
 _TAIL_GATHERED = 4  # below a fourth of the tail it is quicker to take the rows out than to score all
@@ -102,7 +101,6 @@ class State:
         if self.base is not None:
             of_base = mask[: self.num_base]
             found, similar = self.base.search(queries, k, None if of_base.all() else of_base)
-            similar = np.where(found < 0, -np.inf, similar).astype(np.float32)
             positions, scores = np.concatenate([found, positions], axis=1), np.concatenate([similar, scores], axis=1)
         columns, best = largest(scores, k)
         chosen = np.take_along_axis(positions, columns, 1)
@@ -203,15 +201,16 @@ class States:
                 self._on_damage(str(error))
         # Without an index all rows are read from the ledger, where those that have gone no longer are.
         gone, last = tables.deleted_after(connection, number)
-        rows = np.zeros(0, np.int64) if base is None else np.asarray(base.rows, np.int64)
+        rows = np.zeros(0, np.int64) if base is None else base.rows
+        alive = np.ones(len(rows), np.bool_) if base is None or base.live is None else base.live
         state = State(
-            get(connection, "change"),
+            -1,  # what came after the index is still to be looked at, also if nothing is written any more
             generation,
             base,
             rows,
             np.zeros((0, self._dimensions), np.float32),
-            np.ones(len(rows), np.bool_),
-            len(rows),
+            alive,
+            int(alive.sum()),
             upto,
             last,
             LeafCache(),
@@ -254,7 +253,7 @@ def open_index(folder: Path, generation: str) -> VectorIndex:
         ArtifactError: It is not there, or damaged.
     """
     path = folder / INDEX_FOLDER / generation
-    verify(path, INDEX_KIND)
+    verify(path, KIND)
     return VectorIndex(path)
 
 
