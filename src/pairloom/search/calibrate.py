@@ -138,7 +138,7 @@ def recalls(search: ApproximateSearch, sample: Sample, k: int, allowed: Mask | N
     positions, scores, enough = search.attempt(sample.vectors, k, allowed)
     found = (scores >= least - np.abs(least) * 1e-6) & (positions >= 0) & (positions != own)
     expected = (true & (true_positions != own)).sum(axis=1)
-    shares = np.minimum(1.0, found.sum(axis=1) / np.maximum(expected, 1))
+    shares = np.where(expected, np.minimum(1.0, found.sum(axis=1) / np.maximum(expected, 1)), 1.0)
     return np.where(~enough, float(enough.mean() > _ENOUGH), shares)
 
 

@@ -76,7 +76,7 @@ class Compact:
         sizes = map_array(folder / SIZES, "<i8", (lists,))
         members = map_array(folder / MEMBERS, "<i8", (len(flat),))
         codes = map_array(folder / CODES, "|u1", (len(flat), pieces))
-        if sizes.min() < 0 or int(sizes.sum()) != len(flat):
+        if sizes.min() < 0 or sizes.max() > len(flat) or int(sizes.sum()) != len(flat):
             raise damaged(folder / SIZES, f"lists do not have {len(flat):,} members")
         if not np.array_equal(np.bincount(np.clip(members, 0, len(flat)), minlength=len(flat)), np.ones(len(flat))):
             raise damaged(folder / MEMBERS, "a vector is in no list, or in two")
