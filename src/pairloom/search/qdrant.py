@@ -22,7 +22,7 @@ from pairloom.search.filters import parse_filter
 from pairloom.search.highlight import highlights
 from pairloom.search.identity import ModelIdentity
 from pairloom.search.protocol import FieldType, Filter, Mode, Vectors, Written
-from pairloom.search.qdrant_address import parse_address
+from pairloom.search.qdrant_address import collection_place, parse_address
 from pairloom.search.settings import Storage
 from pairloom.search.sparse import SparseVector, WordCounts, query_vector
 
@@ -93,7 +93,7 @@ class QdrantCollection:
         replicas: int = 1,
         client: QdrantClient | None = None,
     ) -> None:
-        self.where = f"{location.rstrip('/')}/{name}"
+        self.where = collection_place(location, name)
         self._is_own_client = client is None
         self._points = Points(client or connect(location), name, self.where)
         self._writing = threading.RLock()
@@ -395,7 +395,7 @@ def exists(location: str, name: str, *, client: QdrantClient | None = None) -> b
     """
     own = client or connect(location)
     try:
-        return is_there(Points(own, name, f"{location.rstrip('/')}/{name}"))
+        return is_there(Points(own, name, collection_place(location, name)))
     finally:
         if client is None:
             own.close()

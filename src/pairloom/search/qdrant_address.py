@@ -65,6 +65,14 @@ def server_url(text: str) -> str:
     return url
 
 
+def collection_place(location: str, name: str) -> str:
+    """What a collection is called in messages: its address, or for a server that has none, such as ``:memory:``, both names."""
+    try:
+        return str(Address(server_url(location), name))
+    except UsageError:
+        return f"{location}/{name}"
+
+
 def _split(text: str) -> tuple[str, str]:
     try:
         parts = urlsplit(text)

@@ -195,4 +195,4 @@ def _place(field: str, kind: Kind | _Indexed) -> str:
 
 def _plain(field: str) -> str:
     """A field's name out of letters, digits and underscores, which paths in payloads take without quotes; each has its own."""
-    return _NOT_PLAIN.sub(lambda character: f"_{ord(character[0]):x}_", field)
+    return _NOT_PLAIN.sub(lambda character: f"_{ord(character[0]):x}_", field) or "_"

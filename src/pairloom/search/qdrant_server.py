@@ -29,6 +29,7 @@ IN_MEMORY = ":memory:"
 TIMEOUT_S = 120
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SHOWN_CHARACTERS = 200
+_CLOSED = "is closed; open it again"
 
 
 def connect(location: str) -> QdrantClient:
@@ -83,7 +84,7 @@ def asking(where: str) -> Iterator[None]:
     except RuntimeError as error:
         if "closed" not in str(error):
             raise
-        raise CollectionError(f"{where}: is closed; open it again") from None
+        raise CollectionError(f"{where}: {_CLOSED}") from None
 
 
 def is_completed(result: models.UpdateResult) -> bool:
@@ -117,4 +118,6 @@ def _silence(source: object) -> str:
         return f"the server did not answer within {TIMEOUT_S} s; it may still have done what it was asked"
     if isinstance(source, httpx.TransportError):
         return f"the server cannot be reached ({source}); is it running there?"
+    if isinstance(source, RuntimeError) and "closed" in str(source):
+        return _CLOSED
     return f"what answers there is no Qdrant server that is understood ({type(source).__name__})"
