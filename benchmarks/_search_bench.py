@@ -24,6 +24,7 @@ from benchmarks._search_truth import Truth, truth
 from benchmarks._train_table import Rounds, alternate
 from pairloom import Encoder
 from pairloom.evaluate.tasks import RetrievalTask, read_task
+from pairloom.models.names import load_model
 
 How = dict[str, Any]
 EFFORTS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -130,15 +131,15 @@ class Bench:
             SystemExit: Those that are there are another model's, or too few.
         """
         folder, options = self.cache / "data", self.options
-        encoder = Encoder(self.model, device="cpu", threads=options.threads)
         if (folder / FACTS).exists():
             data = Data(folder)
-            if data.facts["model"] != encoder.fingerprint:
+            if data.facts["model"] != load_model(self.model).fingerprint:
                 raise SystemExit(f"{self.cache} has vectors of another model; take another folder")
             if data.facts["rows"] < self.sizes[-1] or data.facts["further"] < options.further:
                 raise SystemExit(f"{self.cache} was made for fewer rows; take another folder")
         else:
             texts, questions = gather(options.pairs, self.task, options.questions, count=options.texts)
+            encoder = Encoder(self.model, device="cpu", threads=options.threads)
             data = make(folder, texts, questions, encoder, rows=self.sizes[-1], further=options.further)
         questions, _ = data.questions()
         print(f"  {data.num_real:,} texts, {data.facts['rows']:,} rows, {len(questions):,} questions", flush=True)

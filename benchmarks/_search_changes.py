@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import shutil
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks._encode_apart import Apart
 from benchmarks._search_bench import LANCE_GRAPH, PAIRLOOM, Bench, Contestant
 from benchmarks._search_changing import Phase
 from benchmarks._search_data import Data
@@ -27,20 +32,37 @@ def upserts(bench: Bench) -> None:
     """Documents replaced one by one and by the thousand, each on the disk when the call returns."""
     data = bench.at(bench.sizes[0])
     print(f"  {data.size:,} rows; FAISS and util.semantic_search keep nothing on the disk: left out", flush=True)
-    contestants = bench.present(PAIRLOOM["graph"], LANCE_GRAPH)
-    further = bench.data.facts["further"]
-    with bench.opened(map(copied, contestants), data) as aparts:
-        for block, count in ((1, bench.options.upserts), (UPSERT_BLOCK, further // 2)):
-            first = {name: 0 for name in aparts}  # nothing is replaced by what it is already
-
-            def run(name: str, block: int = block, count: int = count, first: dict[str, int] = first) -> Figures:
-                begin = first[name] % max(1, further - count + 1)
-                first[name] += count
-                return aparts[name].call("upsert", first=begin, count=count, block=block)
-
+    turns = itertools.count()
+    with contextlib.ExitStack() as stack:
+        aparts: dict[str, Apart] = {}
+        for one in bench.present(PAIRLOOM["graph"], LANCE_GRAPH):
+            built = bench.built(one, data)
+            if "failed" not in built:
+                store = stack.enter_context(changeable(bench, one, data))
+                aparts[one.name] = stack.enter_context(bench.apart(one, data, store))
+                built = aparts[one.name].call("open")
+            if "failed" in built:
+                print(f"  {one.name}: {built['failed']}", flush=True)
+                aparts.pop(one.name, None)
+        for block, count in ((1, bench.options.upserts), (UPSERT_BLOCK, bench.data.facts["further"])):
             print(f"  {min(block, count):,} a call", flush=True)
-            measured = alternate({name: lambda name=name: run(name) for name in aparts}, bench.options.rounds)
-            show_upserts(measured)
+
+            def run(apart: Apart, count: int = count, block: int = block) -> Figures:
+                return apart.call("upsert", turn=next(turns), count=count, block=block)
+
+            show_upserts(alternate({name: partial(run, apart) for name, apart in aparts.items()}, bench.options.rounds))
+
+
+@contextlib.contextmanager
+def changeable(bench: Bench, one: Contestant, data: Data) -> Iterator[Path]:
+    """A copy of a store, which goes."""
+    work = bench.cache / "changed" / one.store
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(bench.store(one, data), work)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def show_upserts(measured: Rounds) -> None:
@@ -48,11 +70,6 @@ def show_upserts(measured: Rounds) -> None:
         ran = [run for run in runs if "failed" not in run]
         found = f"{np.median(rates(ran)):,.0f} upserts/s, a call {latency(ran)}" if ran else runs[-1]["failed"]
         print(f"  {name}: {found}", flush=True)
-
-
-def copied(one: Contestant) -> Contestant:
-    """The same with a store of its own, which may be changed."""
-    return replace(one, store=f"{one.store}-changed", settings={**one.settings, "current": True})
 
 
 def stall(bench: Bench) -> None:
@@ -74,14 +91,14 @@ def stall(bench: Bench) -> None:
 
 def stall_round(bench: Bench, one: Contestant, data: Data, count: int, block: int, every_s: float) -> None:
     """Of one contestant, on a copy of its store."""
-    work = bench.cache / "stall"
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(bench.store(one, data), work / "store")
-    changed = copied(one)
+    current = replace(one, settings={**one.settings, "current": True})
     with (
-        bench.apart(changed, data, work / "store") as writer,
-        bench.apart(changed, data, work / "store") as reader,
+        changeable(bench, one, data) as store,
+        tempfile.TemporaryDirectory() as folder,
+        bench.apart(current, data, store) as writer,
+        bench.apart(current, data, store) as reader,
     ):
+        work = Path(folder)
         opened = [apart.call("open") for apart in (writer, reader)]
         if bad := [answer["failed"] for answer in opened if "failed" in answer]:
             print(f"  {one.name}: {bad[0]}", flush=True)
@@ -103,17 +120,16 @@ def stall_round(bench: Bench, one: Contestant, data: Data, count: int, block: in
         (work / "stop").touch()
         watching.join()
         sees = [apart.call("sees", number=count - 1).get("sees", False) for apart in (writer, reader)]
-    if bad := [answer["failed"] for answer in (done, *watched) if "failed" in answer]:
-        print(f"  {one.name}: {bad[0]}", flush=True)
-        return
-    phases = [(str(name), float(begin), float(end)) for name, begin, end in done["phases"]]
-    readers = {name: load(work / f"{file}.npy") for name, file in (("thread", "writer"), ("process", "reader"))}
+        if bad := [answer["failed"] for answer in (done, *watched) if "failed" in answer]:
+            print(f"  {one.name}: {bad[0]}", flush=True)
+            return
+        phases = [(str(name), float(begin), float(end)) for name, begin, end in done["phases"]]
+        readers = {name: load(work / f"{file}.npy") for name, file in (("thread", "writer"), ("process", "reader"))}
     show_phases(one.name, phases, readers, count)
     print(
         f"  {one.name}: the last row is found by the writer's process and by the other: {sees[0]}, {sees[1]}",
         flush=True,
     )
-    shutil.rmtree(work, ignore_errors=True)
 
 
 @dataclass(frozen=True)

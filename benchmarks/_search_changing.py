@@ -5,24 +5,35 @@ from __future__ import annotations
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks._search_data import Labelled
+from benchmarks._search_rows import Vectors
 from benchmarks._search_side import Figures, Side
 
 # A phase: its name, when it began and when it ended.
 Phase = tuple[str, float, float]
+# A prime, so that the documents of two turns are others.
+_PLACES = 7_919
 
 
 class Changing(Side):
     """What changes documents that are on the disk, and is searched by threads and processes meanwhile."""
 
+    @cached_property
+    def further(self) -> tuple[list[Labelled], Vectors]:
+        """Rows that are not among the others; read before anything is timed."""
+        return self.data.further()
+
     @abstractmethod
-    def upsert(self, first: int, count: int, block: int) -> Figures:
-        """Replaces documents by others, some at a time."""
+    def replace(self, rows: Sequence[int], first: int) -> None:
+        """Replaces the documents of some rows by further ones, from the one of number ``first`` on."""
 
     @abstractmethod
     def add_further(self, begin: int, end: int) -> None:
@@ -36,6 +47,17 @@ class Changing(Side):
     def knows(self, number: int) -> bool:
         """Whether the further row of this number is found by its own vector."""
 
+    def upsert(self, turn: int, count: int, block: int) -> Figures:
+        """Replaces documents, some at a time; in each turn the same texts take the places of others, so that all is new."""
+        taken, size = [], self.data.size
+        assert count <= len(self.further[0])
+        for first in range(0, count, block):
+            rows = [(number + turn * _PLACES) % size for number in range(first, min(first + block, count))]
+            begin = time.perf_counter()
+            self.replace(rows, first)
+            taken.append(time.perf_counter() - begin)
+        return {"batch_size": count, "step_s": [sum(taken)], "calls_s": taken}
+
     def change(self, count: int, block: int, every_s: float, quiet_s: float, calls: str) -> Figures:
         """Adds rows, some at a time, and then renews the index, while a thread of this process asks.
 
@@ -48,30 +70,29 @@ class Changing(Side):
         """
         phases: list[Phase] = []
         over = threading.Event()
-        found: list[npt.NDArray[np.float64]] = []
-        reader = threading.Thread(target=lambda: found.append(self._ask_until(over.is_set, every_s)))
-        reader.start()
+        assert count <= len(self.further[0])
 
         def phase(name: str, begin: float) -> float:
             end = time.monotonic()
             phases.append((name, begin, end))
             return end
 
-        try:
-            begin = time.monotonic()
-            time.sleep(quiet_s)
-            begin = phase("before", begin)
-            for first in range(0, count, block):
-                self.add_further(first, min(first + block, count))
-            begin = phase("adding", begin)
-            self.renew_index()
-            begin = phase("new index", begin)
-            time.sleep(quiet_s)
-            phase("after", begin)
-        finally:
-            over.set()
-            reader.join()
-        np.save(calls, found[0])
+        with ThreadPoolExecutor(1) as pool:
+            reader = pool.submit(self._ask_until, over.is_set, every_s)
+            try:
+                begin = time.monotonic()
+                time.sleep(quiet_s)
+                begin = phase("before", begin)
+                for first in range(0, count, block):
+                    self.add_further(first, min(first + block, count))
+                begin = phase("adding", begin)
+                self.renew_index()
+                begin = phase("new index", begin)
+                time.sleep(quiet_s)
+                phase("after", begin)
+            finally:
+                over.set()
+            np.save(calls, reader.result())
         return {"phases": phases}
 
     def watch(self, stop: str, every_s: float, calls: str) -> Figures:

@@ -113,15 +113,17 @@ def gather(
     Args:
         pairs: Files of (title, body); without any, docstrings of this environment.
         task: Its documents are more texts.
-        num_questions: How many titles.
+        num_questions: How many titles; each has one body.
         count: At most so many pairs of each file.
     """
     found: dict[str, str] = {}
     titles: dict[str, tuple[str, str]] = {}
+    several: set[str] = set()
     for source, title, body in _clean(pairs, count):
         if title and body and body not in found:
             found[body] = source
-            titles.setdefault(title, (body, source))
+            if titles.setdefault(title, (body, source)) != (body, source):
+                several.add(title)
     for document in task.documents if task else ():
         if text := clean_text(document.text):
             found.setdefault(text, task.name if task else "")
@@ -129,7 +131,11 @@ def gather(
     texts = list(found.items())
     texts = [texts[place] for place in dice.permutation(len(texts))]
     row = {text: number for number, (text, _) in enumerate(texts)}
-    asked = [Question(title, row[body], source) for title, (body, source) in titles.items() if title not in found]
+    asked = [
+        Question(title, row[body], source)
+        for title, (body, source) in titles.items()
+        if title not in found and title not in several
+    ]
     return texts, [asked[place] for place in dice.permutation(len(asked))[:num_questions]]
 
 

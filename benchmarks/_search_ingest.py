@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._encode_apart import Apart
-from benchmarks._search_bench import LANCE_COMPACT, LANCE_GRAPH, PAIRLOOM, RIVALS, Bench, Contestant
+from benchmarks._search_bench import LANCE_GRAPH, PAIRLOOM, RIVALS, Bench, Contestant
 from benchmarks._search_data import Data
 from benchmarks._search_lancedb import as_table
 from benchmarks._search_side import Figures, limit
@@ -49,7 +49,7 @@ def encoded(bench: Bench) -> None:
             "pairloom, the encoder alone": lambda: ours.call("alone"),
             "pairloom, a collection": lambda: ours.call("added"),
         }
-        others = bench.present(LANCE_GRAPH, LANCE_COMPACT)[:1]
+        others = bench.present(LANCE_GRAPH)
         theirs = Apart(OtherEncoding, arguments, threads=bench.options.threads) if others else None
         if theirs is not None:
             workers["sentence-transformers and LanceDB"] = lambda: theirs.call("added")

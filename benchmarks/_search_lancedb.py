@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -126,23 +126,16 @@ class Lance(Changing):
 
         return ask
 
-    def upsert(self, first: int, count: int, block: int) -> Figures:
-        """Replaces documents by others, some at a time."""
-        texts, vectors = self.data.further()
-        taken = []
-        for begin in range(first, first + count, block):
-            end = min(begin + block, first + count)
-            ids = [str(row % self.data.size) for row in range(begin, end)]
-            rows = as_table(ids, begin, texts[begin:end], vectors[begin:end])
-            start = time.perf_counter()
-            merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(rows)
-            taken.append(time.perf_counter() - start)
-        return {"batch_size": count, "step_s": [sum(taken)], "calls_s": taken}
+    def replace(self, rows: Sequence[int], first: int) -> None:
+        """By one call."""
+        texts, vectors = self.further
+        part = slice(first, first + len(rows))
+        merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+        merge.execute(as_table([str(row) for row in rows], first, texts[part], vectors[part]))
 
     def add_further(self, begin: int, end: int) -> None:
         """Adds rows that were not there."""
-        texts, vectors = self.data.further(end)
+        texts, vectors = self.further
         ids = [f"new {number}" for number in range(begin, end)]
         self._table.add(as_table(ids, begin, texts[begin:end], vectors[begin:end]))
 
@@ -152,8 +145,7 @@ class Lance(Changing):
 
     def knows(self, number: int) -> bool:
         """Whether the further row of this number is found by its own vector."""
-        _, vectors = self.data.further(number + 1)
-        found = self._table.search(vectors[number], vector_column_name="vector").distance_type("dot").limit(1)
+        found = self._table.search(self.further[1][number], vector_column_name="vector").distance_type("dot").limit(1)
         return bool(found.select(["id"]).to_list()[0]["id"] == f"new {number}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks._search_changing import Changing
@@ -70,24 +71,18 @@ class Pairloom(Changing):
             taken.append(time.perf_counter() - begin)
         return {"calls_s": taken, "batch_size": calls, "step_s": [sum(taken)]}
 
-    def upsert(self, first: int, count: int, block: int) -> Figures:
-        """Replaces documents by others, some at a time; each call is on the disk when it returns."""
-        texts, vectors = self.data.further()
-        taken = []
-        for begin in range(first, first + count, block):
-            end = min(begin + block, first + count)
-            documents = [
-                Document(str(row % self.data.size), text, metadata(row, source))
-                for row, (text, source) in enumerate(texts[begin:end], begin)
-            ]
-            start = time.perf_counter()
-            self.collection.upsert(documents, vectors=vectors[begin:end])
-            taken.append(time.perf_counter() - start)
-        return {"batch_size": count, "step_s": [sum(taken)], "calls_s": taken}
+    def replace(self, rows: Sequence[int], first: int) -> None:
+        """By one call; it is on the disk when that returns."""
+        texts, vectors = self.further
+        documents = [
+            Document(str(row), text, metadata(row, source))
+            for row, (text, source) in zip(rows, texts[first : first + len(rows)], strict=True)
+        ]
+        self.collection.upsert(documents, vectors=vectors[first : first + len(rows)])
 
     def add_further(self, begin: int, end: int) -> None:
         """Adds rows that were not there."""
-        texts, vectors = self.data.further(end)
+        texts, vectors = self.further
         documents = [
             Document(f"new {number}", text, metadata(number, source))
             for number, (text, source) in enumerate(texts[begin:end], begin)
@@ -100,8 +95,7 @@ class Pairloom(Changing):
 
     def knows(self, number: int) -> bool:
         """Whether the further row of this number is found by its own vector."""
-        _, vectors = self.data.further(number + 1)
-        return self.collection.search(vectors[number], 1, mode="vector")[0].id == f"new {number}"
+        return self.collection.search(self.further[1][number], 1, mode="vector")[0].id == f"new {number}"
 
     def _encoder(self) -> Encoder | None:
         model = self.settings.get("model")

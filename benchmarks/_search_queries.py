@@ -146,7 +146,9 @@ def filtered(bench: Bench) -> None:
                 notes = {}
                 for name, apart in aparts.items():
                     answer = apart.call("found", numbers=numbers, **given[name])
-                    if "failed" not in answer:
+                    if "failed" in answer:
+                        print(f"  {name}: {answer['failed']}", flush=True)
+                    else:
                         found = recall(answer["found"], data.rows, known)
                         notes[name] = note(found, bench.options.recall)
                 measured = searched(bench, {name: aparts[name] for name in notes}, given, numbers=numbers)

@@ -160,9 +160,12 @@ class Stopwatch:
 
 
 def limit(cores: int) -> None:
-    """Keeps this process, with all threads that it will have, on so many cores."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    """Keeps this process on so many cores: threads that it has (libraries start some when they are loaded) and will have."""
+    threads = Path("/proc/self/task")
+    if hasattr(os, "sched_setaffinity") and threads.exists():
+        chosen = sorted(os.sched_getaffinity(0))[:cores]
+        for thread in threads.iterdir():
+            os.sched_setaffinity(int(thread.name), chosen)
 
 
 def sizes(folder: Path) -> dict[str, int]:

@@ -58,7 +58,7 @@ def recalls(found: Sequence[Sequence[int]], rows: Rows, known: Truth) -> npt.NDA
     """
     values = np.zeros(len(known.questions))
     for number, (question, some) in enumerate(zip(known.questions, found, strict=True)):
-        distinct = np.unique(np.array(some[:K], dtype=np.int64))
+        distinct = np.unique(np.array([row for row in some[:K] if row >= 0], dtype=np.int64))
         if known.allowed is not None:
             distinct = distinct[known.allowed[distinct]]
         if known.count:
