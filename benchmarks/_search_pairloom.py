@@ -15,6 +15,9 @@ from pairloom.records import Document
 from pairloom.search.collection import Collection
 from pairloom.search.settings import Settings
 
+# What an index says of itself.
+_ABOUT = ("kind", "recall", "masked_recall", "settings", "unreached")
+
 
 class Pairloom(Changing):
     """A collection. Settings: ``kind`` of its index, and ``model`` if texts are asked for."""
@@ -34,11 +37,11 @@ class Pairloom(Changing):
                 collection.wait()
             with Stopwatch() as building:
                 collection._builder.build(anew=True)
-            about = collection.info()["index"]
+            about = collection.info()["index"] or {}
         return {
             "add_s": adding.seconds,
             "build_s": {"waiting for the background": waiting.seconds, "index anew": building.seconds},
-            "about": {key: value for key, value in about.items() if isinstance(value, (str, int, float))},
+            "about": {key: about[key] for key in _ABOUT if about.get(key) is not None},
         }
 
     def open(self) -> Figures:

@@ -21,7 +21,7 @@ from benchmarks._search_bench import (
 )
 from benchmarks._search_data import SHARES, Data
 from benchmarks._search_side import Figures
-from benchmarks._search_table import show_calls
+from benchmarks._search_table import described, show_calls
 from benchmarks._search_truth import Truth, recall, truth
 from benchmarks._train_table import show
 
@@ -56,7 +56,8 @@ def queries(bench: Bench) -> None:
                 if one.name in aparts:
                     hows[one.name], found = tuned(aparts[one.name], one, data, known, bench.options.recall)
                     notes[one.name] = note(found, bench.options.recall)
-                    print(f"  {data.size:,} rows: {one.name}: {_said(hows[one.name])} recall {found:.4f}", flush=True)
+                    about = bench.built(one, data).get("about") or hows[one.name]
+                    print(f"  {data.size:,} rows: {one.name}: {described(about)}; recall found {found:.4f}", flush=True)
             together(bench, {name: aparts[name] for name in hows}, hows)
         for load in loads(bench.options.threads):
             print(f"  {data.size:,} rows, {load}", flush=True)
@@ -118,10 +119,6 @@ def tuned(apart: Apart, one: Contestant, data: Data, known: Truth, wanted: float
 
 def note(found: float, wanted: float) -> str:
     return f"recall {found:.4f}{' ' if found >= wanted else '!'} "
-
-
-def _said(how: How) -> str:
-    return " ".join(f"{key} {value}" for key, value in how.items())
 
 
 def filtered(bench: Bench) -> None:

@@ -10,9 +10,6 @@ import numpy as np
 from benchmarks._search_side import BLOCK_ROWS, Asker, Figures, Side, Stopwatch, contiguous
 from benchmarks._search_truth import K
 
-# Those of pairloom's graph, so that the same index is compared.
-LINKS = 32
-CONSTRUCTION = 200
 _FILE = "vectors.faiss"
 
 
@@ -22,12 +19,14 @@ class Faiss(Side):
     def make(self) -> Figures:
         import faiss
 
+        from pairloom.search.graph import CONSTRUCTION_EFFORT, NUM_LINKS  # so that the same index is compared
+
         faiss.omp_set_num_threads(self.cores)
         rows, adding = self.data.rows, Stopwatch()
         half, product = faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
         if self.settings["kind"] == "graph":
-            index = faiss.IndexHNSWSQ(rows.dimensions, half, LINKS, product)
-            index.hnsw.efConstruction = CONSTRUCTION
+            index = faiss.IndexHNSWSQ(rows.dimensions, half, NUM_LINKS, product)
+            index.hnsw.efConstruction = CONSTRUCTION_EFFORT
         else:
             index = faiss.IndexScalarQuantizer(rows.dimensions, half, product)
         index.train(rows.read(0, BLOCK_ROWS))

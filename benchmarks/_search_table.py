@@ -52,7 +52,12 @@ def show_builds(name: str, builds: Sequence[Figures], width: int) -> None:
     parts.append(f"disk {sum(ran[-1]['files'].values()) / MIB:,.0f} MiB{_files(ran[-1]['files'])}")
     print(f"  {name:{width}}  {'; '.join(parts)}", flush=True)
     if "about" in ran[-1]:
-        print(f"  {'':{width}}  index: {', '.join(f'{key} {value}' for key, value in ran[-1]['about'].items())}")
+        print(f"  {'':{width}}  index: {described(ran[-1]['about'])}", flush=True)
+
+
+def described(about: Mapping[str, object]) -> str:
+    """What an index says of itself."""
+    return ", ".join(f"{key} {value}" for key, value in about.items())
 
 
 def _files(files: Mapping[str, int]) -> str:

@@ -100,7 +100,7 @@ def read_options() -> argparse.Namespace:
     if options.toy:
         small = {
             "texts": 300,
-            "sizes": [200, 600],
+            "sizes": [200, 1_500],
             "rounds": 1,
             "threads": 1,
             "questions": 40,
@@ -109,7 +109,7 @@ def read_options() -> argparse.Namespace:
         }
         parts = {
             "encode_texts": 20,
-            "hybrid_size": 600,
+            "hybrid_size": 1_500,
             "upserts": 5,
             "further": 60,
             "stall_rows": 40,

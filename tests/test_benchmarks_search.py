@@ -38,9 +38,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_search_program_at_toy_size_finds_what_is_right_beside_all_others(cache: Path) -> None:
-    """Sets of 200 and 600 rows are so small that everybody finds everything, filters or not."""
     printed = run(cache, "vectors", "ingest", "queries", "filtered")
-    assert "300 texts, 600 rows, 40 questions" in printed
+    assert "300 texts, 1,500 rows, 40 questions" in printed
     contestants = ["pairloom, exact", "pairloom, graph", "FAISS alone, exact", "FAISS alone, graph"]
     contestants += ["LanceDB, exact"] if HAS_LANCE else []
     for name in contestants:
