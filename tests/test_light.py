@@ -13,6 +13,7 @@ import pytest
 HEAVY = {
     *("torch", "transformers", "sentence_transformers", "tensorflow", "jax", "onnxruntime"),
     *("pyarrow", "pandas", "datasets", "scipy", "sklearn", "ir_measures", "matplotlib", "lxml", "py7zr"),
+    *("faiss", "qdrant_client"),
 }
 # What other commands need, and what openvino brings along and would tell others with.
 NEEDLESS = {"pydantic", "huggingface_hub", "rich", "jaxtyping", "openvino_telemetry"}
