@@ -15,7 +15,15 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_public_names() -> None:
-    assert pairloom.__all__ == ["Collection", "Document", "DualEncoder", "Encoder", "Hit", "PairloomError", "__version__"]
+    assert pairloom.__all__ == [
+        "Collection",
+        "Document",
+        "DualEncoder",
+        "Encoder",
+        "Hit",
+        "PairloomError",
+        "__version__",
+    ]
     for name in pairloom.__all__:
         assert getattr(pairloom, name) is not None
     assert dir(pairloom) == pairloom.__all__

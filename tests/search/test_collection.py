@@ -20,7 +20,8 @@ from pairloom.models.model import Model
 from pairloom.models.read import read_model
 from pairloom.records import Document
 from pairloom.search import building
-from pairloom.search.collection import FUSED_DEPTH, Collection
+from pairloom.search.collection import Collection
+from pairloom.search.finding import FUSED_DEPTH
 from pairloom.search.protocol import Duplicate, Written
 from pairloom.search.settings import Settings
 from tests.search.collection_jobs import DIMENSIONS, make_document, open_collection, put, vector_of, vectors_of

@@ -359,5 +359,7 @@ def test_a_change_that_was_only_taken_note_of() -> None:
         "/collections/texts": (200, {"result": info, "status": "ok", "time": 0}),
     }
     with answering(answers) as location, QdrantCollection(location, "texts") as collection:
-        with pytest.raises(CollectionError, match=r"took note of a change and did not make it in time \(acknowledged\)"):
+        with pytest.raises(
+            CollectionError, match=r"took note of a change and did not make it in time \(acknowledged\)"
+        ):
             collection.add([Document("a", "text")], vectors=np.ones((1, 2), np.float32))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -22,23 +20,18 @@ from pairloom.records import Document, Hit
 from pairloom.search import checking, verifying
 from pairloom.search import rows as tables
 from pairloom.search.building import Builder
-from pairloom.search.filter_rows import evaluate
-from pairloom.search.filters import Condition, check_fields, parse_filter
-from pairloom.search.fusion import reciprocal_rank_fusion
-from pairloom.search.highlight import highlights
+from pairloom.search.conditions import Condition, check_fields
+from pairloom.search.filters import parse_filter
+from pairloom.search.finding import Finder, put_weights, weights_of
 from pairloom.search.identity import ModelIdentity
-from pairloom.search.ledger import Ledger, get, is_collection, put
+from pairloom.search.ledger import Ledger, get, is_collection
 from pairloom.search.protocol import Filter, Mode, Vectors, Written
 from pairloom.search.settings import Settings
-from pairloom.search.state import StaleError, State, States
-from pairloom.search.words import WordSearch
+from pairloom.search.state import States
 from pairloom.search.writing import Writer
 
 logger = logging.getLogger("pairloom")
 
-# How far down either list a document may stand and still be lifted by the other one.
-FUSED_DEPTH = 100
-_MAX_K = 10_000
 _READ_DOCUMENTS = 1_024
 _DELETED_AT_ONCE = 4_096
 
@@ -93,7 +86,7 @@ class Collection:
         dtype = np.dtype(self.settings.storage).newbyteorder("<")
         self._states = States(self._ledger, dtype, self.dimensions, self._on_damage)
         self._builder = Builder(self._ledger, self.settings, self._states, dtype, self.dimensions)
-        self._words = WordSearch()
+        self._finder = Finder(self._ledger, self._states)
 
     def __enter__(self) -> Self:
         return self
@@ -152,10 +145,10 @@ class Collection:
         wanted = list(dict.fromkeys(map(checking.check_id, ids)))
         deleted = 0
         with self._ledger.locked():
-            with self._reading() as (connection, state):
+            with self._finder.reading() as (connection, state):
                 rows = [stored.row for stored in tables.find(connection, wanted).values()]
                 if condition is not None:
-                    rows += state.rows[self._mask(connection, state, condition)].tolist()
+                    rows += state.rows[self._finder.mask(connection, state, condition)].tolist()
             rows = list(dict.fromkeys(rows))
             for begin in range(0, len(rows), _DELETED_AT_ONCE):
                 with self._ledger.writing() as connection:
@@ -194,17 +187,7 @@ class Collection:
             vectors, mode = self._checked_vectors(np.asarray(queries)), "vector"
         elif mode != "words" and texts:
             vectors = self._comparable(self.encoder.encode_query(texts))
-        depth = k if mode != "hybrid" else max(k, FUSED_DEPTH)
-        with self._reading() as (connection, state):
-            mask = None if condition is None else self._mask(connection, state, condition)
-            by_vector = None if vectors is None else self._by_vector(state, vectors, depth, mask)
-            by_words, telling = None, None
-            if texts is not None and mode != "vector":
-                by_words = self._by_words(connection, state, texts, depth, mask, complete=mode == "words")
-                telling = [self._words.telling_words(connection, text, state.num_alive) for text in texts]
-            found = self._ranked(connection, by_vector, by_words, k)
-            documents = tables.read_documents(connection, list({row for one in found for row, _ in one}))
-        return [_hits(one, documents, () if telling is None else telling[number]) for number, one in enumerate(found)]
+        return self._finder.search(vectors, texts, k, mode, condition)
 
     def get(self, ids: Iterable[str]) -> list[Document | None]:
         if isinstance(ids, str):
@@ -219,8 +202,8 @@ class Collection:
             with self._ledger.reading() as connection:
                 return int(get(connection, "count"))
         condition = self._condition(filter)
-        with self._reading() as (connection, state):
-            return int(self._mask(connection, state, condition).sum())
+        with self._finder.reading() as (connection, state):
+            return int(self._finder.mask(connection, state, condition).sum())
 
     def documents(self) -> Iterator[Document]:
         for _, document, _ in self.rows(with_vectors=False):
@@ -251,22 +234,21 @@ class Collection:
     def weights(self) -> tuple[float, float]:
         """How much meaning and words count when they are fused."""
         with self._ledger.reading() as connection:
-            vector, words = get(connection, "weights", default=(1.0, 1.0))
-        return float(vector), float(words)
+            return weights_of(connection)
 
     def set_weights(self, *, vector: float, words: float) -> None:
         """Sets how much meaning and words count when they are fused, for this and all later searches."""
         if not (vector >= 0 and words >= 0 and 0 < vector + words < np.inf):
             raise UsageError(f"weights are {vector} and {words}; neither is less than 0, and one is more")
         with self._ledger.writing() as connection:
-            put(connection, "weights", (vector, words))
+            put_weights(connection, (vector, words))
 
     def info(self) -> dict[str, Any]:
         """What the collection is, and how it is searched, as JSON values."""
-        with self._reading() as (connection, state):
+        with self._finder.reading() as (connection, state):
             index = get(connection, "index")
             about = get(connection, "about")
-            weights = get(connection, "weights", default=(1.0, 1.0))
+            weights = weights_of(connection)
         files = [file for file in self.path.rglob("*") if file.is_file()]
         return {
             "count": state.num_alive,
@@ -295,7 +277,7 @@ class Collection:
 
     def build(self, *, show_progress: bool = False) -> dict[str, Any] | None:
         """Builds the index if it is worth it, and waits for it. Returns what is known of it, None if nothing was built."""
-        with self._reading() as (_, state):
+        with self._finder.reading() as (_, state):
             if not self._builder.is_due(state):
                 return None
         return self._build(anew=False, show_progress=show_progress)
@@ -325,7 +307,7 @@ class Collection:
         if vectors is not None:
             vectors = self._checked_vectors(np.asarray(vectors))
         encoder = None if vectors is not None else self.encoder
-        writer = Writer(self._ledger, self.settings, encoder, self._comparable, self._nearest)
+        writer = Writer(self._ledger, self.settings, encoder, self._comparable, self._finder.nearest)
         try:
             with self._ledger.locked():
                 return writer.write(
@@ -334,84 +316,6 @@ class Collection:
         finally:
             if writer.num_written:
                 self._build_if_due()
-
-    def _nearest(self, vectors: Vectors, k: int) -> list[list[tuple[str, float]]]:
-        """Ids and similarities of the ``k`` documents nearest to each vector."""
-        with self._reading() as (connection, state):
-            found = self._by_vector(state, vectors, k, None)
-            rows = list({row for one in found for row, _ in one})
-            documents = tables.read_documents(connection, rows)
-        return [[(documents[row].id, score) for row, score in one] for one in found]
-
-    @contextmanager
-    def _reading(self) -> Iterator[tuple[sqlite3.Connection, State]]:
-        """A transaction and the state that belongs to it."""
-        while True:
-            with ExitStack() as stack:
-                connection = stack.enter_context(self._ledger.reading())
-                try:
-                    state = self._states.at(connection)
-                except StaleError:
-                    continue
-                yield connection, state
-                return
-
-    def _by_vector(
-        self, state: State, vectors: Vectors, k: int, mask: npt.NDArray[np.bool_] | None
-    ) -> list[list[tuple[int, float]]]:
-        positions, scores = state.search(vectors, k, mask)
-        return [
-            [(int(state.rows[place]), float(score)) for place, score in zip(places, similar, strict=True) if place >= 0]
-            for places, similar in zip(positions.tolist(), scores.tolist(), strict=True)
-        ]
-
-    def _by_words(
-        self,
-        connection: sqlite3.Connection,
-        state: State,
-        texts: Sequence[str],
-        k: int,
-        mask: npt.NDArray[np.bool_] | None,
-        *,
-        complete: bool,
-    ) -> list[list[tuple[int, float]]]:
-        def allowed(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-            assert mask is not None
-            return np.asarray(mask[np.searchsorted(state.rows, rows)])
-
-        return [
-            self._words.search(
-                connection,
-                text,
-                k,
-                num_documents=state.num_alive,
-                allowed=None if mask is None else allowed,
-                complete=complete,
-            )
-            for text in texts
-        ]
-
-    def _ranked(
-        self,
-        connection: sqlite3.Connection,
-        by_vector: list[list[tuple[int, float]]] | None,
-        by_words: list[list[tuple[int, float]]] | None,
-        k: int,
-    ) -> list[list[tuple[int, float]]]:
-        if by_vector is None or by_words is None:
-            return [one[:k] for one in by_vector or by_words or []]
-        weights = tuple(get(connection, "weights", default=(1.0, 1.0)))
-        return [
-            reciprocal_rank_fusion([[row for row, _ in one], [row for row, _ in other]], weights)[:k]
-            for one, other in zip(by_vector, by_words, strict=True)
-        ]
-
-    def _mask(self, connection: sqlite3.Connection, state: State, condition: Condition) -> npt.NDArray[np.bool_]:
-        """Which positions are alive and let through."""
-        passed = evaluate(
-            condition, lambda leaf: state.leaves.mask(connection, leaf, state.rows, state.change), len(state.rows)
-        )
-        return np.asarray(passed & state.alive)
 
     def _condition(self, given: Filter) -> Condition:
         condition = parse_filter(given)
@@ -435,7 +339,7 @@ class Collection:
         self._builder.start()
 
     def _build_if_due(self) -> None:
-        with self._reading() as (_, state):
+        with self._finder.reading() as (_, state):
             if self._builder.is_due(state):
                 self._builder.start()
 
@@ -471,12 +375,3 @@ def _create(path: Path, encoder: AnyEncoder | None, settings: Settings) -> Ledge
                 raise UsageError(f"{path}: {name} is {given}, and of {identity.name} {own}; leave it out")
     about = {"model": model, "dimensions": dimensions, "similarity": similarity, "settings": asdict(settings)}
     return Ledger.create(path, about)
-
-
-def _hits(found: list[tuple[int, float]], documents: dict[int, Document], words: Sequence[str]) -> list[Hit]:
-    chosen = [documents[row] for row, _ in found]
-    places = highlights(words, [document.text for document in chosen]) if words else [()] * len(chosen)
-    return [
-        Hit(document.id, score, document.text, document.metadata, marked)
-        for document, (_, score), marked in zip(chosen, found, places, strict=True)
-    ]
