@@ -137,7 +137,9 @@ def recalls(search: ApproximateSearch, sample: Sample, k: int, allowed: Mask | N
     own = sample.own[:, None]
     positions, scores, enough = search.attempt(sample.vectors, k, allowed)
     found = (scores >= least - np.abs(least) * 1e-6) & (positions >= 0) & (positions != own)
-    expected = (true & (true_positions != own)).sum(axis=1)
+    # Where it takes a place, there is one less for others.
+    own_has_place = (true & (true_positions == own)).any(axis=1) | ((positions == own) & (own >= 0)).any(axis=1)
+    expected = true.sum(axis=1) - own_has_place
     shares = np.where(expected, np.minimum(1.0, found.sum(axis=1) / np.maximum(expected, 1)), 1.0)
     return np.where(~enough, float(enough.mean() > _ENOUGH), shares)
 
