@@ -97,8 +97,15 @@ def test_duplicates_are_reported_and_kept(collection: Collection, tmp_path: Path
     assert collection.count() == 3
 
 
-def test_progress_is_told(collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = write_file(tmp_path / "a.jsonl", 5)
+def test_progress_is_told(
+    collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pairloom.progress._PLAIN_LINE_EVERY_S", 0.0)
+    file = write_file(tmp_path / "a.jsonl", 300)
+    ingest(collection, [DocumentSource(file)])
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in told] == [f"indexing {file}: {count} documents" for count in (256, 300)]
+    assert "% read" in told[0]
     ingest(collection, [DocumentSource(file)], show_progress=False)
     assert capsys.readouterr().err == ""
 
