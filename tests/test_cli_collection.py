@@ -25,7 +25,7 @@ from tests.test_cli import bad, facts, good, run
 SUBCOMMANDS = ("add", "delete", "info", "verify", "rebuild", "export")
 
 
-def records(count: int, *, first: int = 0) -> list[dict[str, Any]]:
+def records(count: int) -> list[dict[str, Any]]:
     """Documents of which each has a number of its own, and some metadata."""
     return [
         {
@@ -35,8 +35,8 @@ def records(count: int, *, first: int = 0) -> list[dict[str, Any]]:
             "year": 2000 + number,
             "open": number < 5,
         }
-        for number, (_, text) in enumerate(make_pairs(first + count))
-    ][first:]
+        for number, (_, text) in enumerate(make_pairs(count))
+    ]
 
 
 def write_lines(path: Path, found: Sequence[dict[str, Any]]) -> Path:
@@ -77,7 +77,8 @@ def test_from_a_file_to_hits(source: Path, model_folder: Path, tmp_path: Path) -
     assert {one["id"] for one in hits} == {"d10", "d12", "d14", "d16", "d18"}
     (found,) = facts("search", "made", "7 .", "--mode", "words", "-k", 1, "--where", '{"year": 2007}', cwd=tmp_path)
     assert found["id"] == "d7"
-    assert [text[begin:end] for begin, end in found["highlights"]][0] == "7"
+    begin, end = found["highlights"][0]
+    assert text[begin:end] == "7"
     shown = good("search", "made", text, "-k", 1, "--mode", "vector", cwd=tmp_path)
     assert "tag: odd · year: 2007 · open: false" in shown
     nothing = run("search", "made", text, "--where", "year<1990", cwd=tmp_path)

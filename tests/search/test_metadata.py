@@ -205,6 +205,7 @@ def test_names_and_types() -> None:
     )
     assert read_field_types("tag:keyword,open:boolean") == {"tag": "keyword", "open": "boolean"}
     assert read_field_types(None) is None
+    assert read_field_types("none") == {}
     merged = read_metadata_fields("year:number,zip").with_types({"year": "keyword", "zip": "keyword"})
     assert merged == MetadataFields(("year", "zip"), {"year": "number", "zip": "keyword"})
 

@@ -96,7 +96,7 @@ def read_metadata_fields(words: str | None) -> MetadataFields:
 
 
 def read_field_types(words: str | None) -> dict[str, FieldType] | None:
-    """Reads ``tag:keyword,year:number``, in which every name has its type; None stays None.
+    """Reads ``tag:keyword,year:number``, in which every name has its type; ``none`` is none of them, and None stays None.
 
     Raises:
         UsageError: It is something else.
@@ -104,6 +104,8 @@ def read_field_types(words: str | None) -> dict[str, FieldType] | None:
     if words is None:
         return None
     types: dict[str, FieldType] = {}
+    if words.strip() == "none":
+        return types
     for name, kind in _read_names(words, "--fields").items():
         if kind is None:
             raise UsageError(
