@@ -93,10 +93,10 @@ def delete(
 
     By metadata: `pairloom collection delete posts --where "year<2015" --dry-run`
     """
-    from pairloom.search.filters import read_filter
-
     if bool(ids) == bool(where):
         raise UsageError("say which documents: by their ids, or by --where, one of the two")
+    from pairloom.search.filters import read_filter
+
     filter_ = read_filter(where) if where else None
     wanted = list(dict.fromkeys(_ids(ids or [])))
     with open_any(collection) as opened:
