@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from pairloom.cli import COMMANDS
-from pairloom.cli.arguments import Argument, Option, make_parser, run
+from pairloom.cli.arguments import Argument, Command, Group, Option, make_parser, run
 from pairloom.errors import UsageError
 
 calls: list[dict[str, Any]] = []
@@ -171,8 +171,65 @@ def test_help_says_what_the_docstrings_say(capsys: pytest.CaptureFixture[str]) -
     assert calls == []
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: str(command.__name__))
-def test_every_argument_of_every_command_is_explained(command: Any) -> None:
+# Commands behind a word of their own
+
+
+CLOTH = (
+    weave,
+    Group("mend", "Mend what is torn, of which there is a lot.\n\nExample: `pairloom mend tie reef`", (tie, sew)),
+)
+
+
+def test_a_command_of_a_group() -> None:
+    run(CLOTH, ("mend", "sew", "a", "b", "--out", "c"), about="Cloth.", version="1.2")
+    assert calls == [{"pieces": [Path("a"), Path("b")], "out": Path("c")}]
+    calls.clear()
+    run(CLOTH, ("mend", "tie", "--", "--bowline"), about="Cloth.", version="1.2")
+    assert calls == [{"knot": "--bowline"}]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mend", "weave", "wool"], "there is no command 'weave'; there are: tie, sew"),
+        (["tie"], "there is no command 'tie'; there are: weave, mend"),
+        (["mend", "--tight"], "--tight: the command comes first; pairloom mend --help shows all"),
+        (["mend", "--version"], "--version: the command comes first; pairloom mend --help shows all"),
+        (["mend", "sew", "a"], "(pairloom mend sew --help shows what it takes)"),
+    ],
+)
+def test_mistakes_in_a_group(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        run(CLOTH, words, about="Cloth.", version="1.2")
+    assert message in str(error.value)
+    assert calls == []
+
+
+def test_help_of_a_group(capsys: pytest.CaptureFixture[str]) -> None:
+    run(CLOTH, ("--help",), about="Cloth.", version="1.2")
+    shown = capsys.readouterr().out
+    assert "  mend   Mend what is torn, of which there is a lot.\n" in shown
+    assert "pairloom mend tie" not in shown
+    for words in (("mend",), ("mend", "--help"), ("mend", "-h")):
+        run(CLOTH, words, about="Cloth.", version="1.2")
+        shown = capsys.readouterr().out
+        assert shown.startswith("usage: pairloom mend COMMAND ...\n\nMend what is torn, of which there is a lot.\n")
+        assert "Example: pairloom mend tie reef\n" in shown
+        assert "  sew  Sew.\n" in shown
+        assert "--version" not in shown
+    with pytest.raises(SystemExit) as done:
+        run(CLOTH, ("mend", "sew", "--help"), about="Cloth.", version="1.2")
+    assert done.value.code == 0
+    assert "usage: pairloom mend sew " in capsys.readouterr().out
+
+
+ALL = [one for command in COMMANDS for one in (command.commands if isinstance(command, Group) else [command])]
+
+
+@pytest.mark.parametrize(
+    "command", ALL, ids=lambda command: f"{command.__module__.rpartition('.')[2]}-{command.__name__}"
+)
+def test_every_argument_of_every_command_is_explained(command: Command) -> None:
     for action in make_parser(command)._actions:
         assert action.help
         assert "`" not in action.help

@@ -105,7 +105,7 @@ def test_documents_that_are_not_in_both_are_counted() -> None:
 
 
 def test_a_collection_of_something_else() -> None:
-    with pytest.raises(InputError, match="none of the 3 documents of animals: .* under the ids .* such as 'd1'"):
+    with pytest.raises(InputError, match=r"none of the 3 documents of animals: .* under the ids .* such as 'd1'"):
         evaluate_search(RankingSearcher(RANKINGS, ["1", "2", "3"]), ANIMALS)
 
 

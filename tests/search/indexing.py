@@ -55,6 +55,5 @@ def oracle(
 
 def share_found(found: npt.NDArray[np.int64], expected: npt.NDArray[np.int64]) -> float:
     """The mean share of the expected positions that were found."""
-    return float(
-        np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found.tolist(), expected.tolist(), strict=True)])
-    )
+    pairs = [(set(mine), set(its) - {-1}) for mine, its in zip(found.tolist(), expected.tolist(), strict=True)]
+    return float(np.mean([len(mine & its) / len(its) if its else 1.0 for mine, its in pairs]))

@@ -58,6 +58,13 @@ def test_only_the_named_fields() -> None:
     assert read_metadata_fields(None) == ALL
 
 
+def test_a_vector_is_metadata_only_if_it_is_asked_for() -> None:
+    rest = {"vector": [0.5, 1.5], "tag": "x"}
+    assert ALL.of(rest) == {"tag": "x"}
+    assert MetadataFields(("vector",)).of(rest) == {"vector": [0.5, 1.5]}
+    assert ALL.of({"vector": "north"}) == {"vector": "north"}
+
+
 def test_numbers_that_json_has_not() -> None:
     assert fault(ALL, {"a": [float("inf")]}) == "field 'a' holds an infinite number"
     assert ALL.of({"a": np.float32(0.5)}) == {"a": 0.5}
@@ -190,7 +197,8 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.text(), JSON, max_size=4))
 def test_json_stays_as_it_is(rest: dict[str, Any]) -> None:
-    rest.pop("metadata", None)
+    for name in ("metadata", "vector"):
+        rest.pop(name, None)
     kept = ALL.of(rest)
     assert kept == {name: value for name, value in rest.items() if value is not None}
     assert json.loads(json.dumps(kept)) == kept
@@ -205,6 +213,9 @@ def test_names_and_types() -> None:
     )
     assert read_field_types("tag:keyword,open:boolean") == {"tag": "keyword", "open": "boolean"}
     assert read_field_types(None) is None
+    assert read_field_types("none") == {}
+    assert read_metadata_fields("*") == ALL
+    assert read_metadata_fields("year:number,*") == MetadataFields(None, {"year": "number"})
     merged = read_metadata_fields("year:number,zip").with_types({"year": "keyword", "zip": "keyword"})
     assert merged == MetadataFields(("year", "zip"), {"year": "number", "zip": "keyword"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import threading
@@ -59,8 +60,7 @@ def make(tmp_path: Path, eager: None) -> Make:
 def test_each_kind_finds_what_it_promises(make: Make, kind: IndexKind, storage: Storage) -> None:
     index = make(kind=kind, storage=storage)
     assert (index.kind, len(index), index.dimensions) == (kind, 1600, 32)
-    assert index.recall >= 0.95
-    assert (index.recall == 1) >= (kind == "exact")
+    assert index.recall >= (1 if kind == "exact" else 0.95)
     np.testing.assert_array_equal(index.rows, ROWS)
     np.testing.assert_array_equal(np.concatenate(list(index.blocks(99))), VECTORS.astype(storage))
     np.testing.assert_array_equal(index.vectors(np.array([7, 3])), VECTORS[[7, 3]].astype(storage))
@@ -73,7 +73,7 @@ def test_each_kind_finds_what_it_promises(make: Make, kind: IndexKind, storage: 
             assert allowed[positions[positions >= 0]].all()
         same = positions == expected
         np.testing.assert_allclose(scores[same], best[same], atol=1e-5)
-        assert (np.diff(scores) <= 0).all() or density == 0.005
+        assert (scores[:, 1:] <= scores[:, :-1]).all()
     assert verify(index.path, "index").facts == dataclasses.asdict(index.facts)
 
 
@@ -134,7 +134,7 @@ def test_many_queries_and_wrong_ones(make: Make, monkeypatch: pytest.MonkeyPatch
         (QUERIES, np.ones(5, dtype=np.bool_)),
         (QUERIES, np.ones(1600, dtype=np.uint8)),
     ):
-        with pytest.raises(ValueError, match="shape|mask"):
+        with pytest.raises(ValueError, match=r"shape|mask"):
             index.search(queries, 7, allowed)
 
 
@@ -209,11 +209,12 @@ def test_with_only_deletions_the_graph_stays_as_it_is(make: Make) -> None:
     "case", ["another kind", "previous is exact", "other dimensions", "other storage", "an older row has come"]
 )
 def test_otherwise_it_is_made_anew(make: Make, case: str) -> None:
-    older = {
+    settings: dict[str, dict[str, Any]] = {
         "previous is exact": {"kind": "exact"},
         "other dimensions": {"dimensions": 16, "vectors": VECTORS[:, :16]},
         "other storage": {"storage": "float32"},
-    }.get(case, {})
+    }
+    older = settings.get(case, {})
     keep = np.arange(1600) != (800 if case == "an older row has come" else 1599)
     vectors = older.pop("vectors", VECTORS)
     first = make("first", ROWS[keep], vectors[keep], **{"kind": "graph", **older})
@@ -280,10 +281,8 @@ def test_a_flipped_byte_is_noticed_by_its_checksum_and_never_ends_the_process(ma
             file.write_bytes(damaged)
             with pytest.raises(ArtifactError, match=file.name):
                 verify(path)
-            try:
+            with contextlib.suppress(ArtifactError):
                 VectorIndex(path).search(QUERIES, 10)
-            except ArtifactError:
-                pass
         file.write_bytes(content)
 
 

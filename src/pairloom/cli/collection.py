@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 from pairloom.cli.arguments import Argument, Group, Option
@@ -92,10 +93,10 @@ def delete(
 
     By metadata: `pairloom collection delete posts --where "year<2015" --dry-run`
     """
-    from pairloom.search.filters import read_filter
-
     if bool(ids) == bool(where):
         raise UsageError("say which documents: by their ids, or by --where, one of the two")
+    from pairloom.search.filters import read_filter
+
     filter_ = read_filter(where) if where else None
     wanted = list(dict.fromkeys(_ids(ids or [])))
     with open_any(collection) as opened:
@@ -148,7 +149,20 @@ def export(
     to: Annotated[
         str, Option("--to", metavar="TARGET", help="qdrant://host:port/name, or a file to make (.jsonl, .jsonl.gz).")
     ],
-    vectors: Annotated[bool, Option("--vectors", help="Of a file: with the vectors, too.")] = False,
+    vectors: Annotated[bool, Option("--vectors", help="Into a file: with the vectors, too.")] = False,
+    fields: Annotated[
+        str | None,
+        Option(
+            metavar="FIELDS",
+            help="Onto a server: the fields that may be filtered by there, such as tag:keyword,year:number, or none; by "
+            "default those that were declared to pairloom index.",
+        ),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        Option(min=1, help="Onto a server: into how many parts it cuts the collection; by default its choice."),
+    ] = None,
+    replicas: Annotated[int, Option(min=1, help="Onto a server: on how many machines each part lies.")] = 1,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -161,10 +175,20 @@ def export(
     To a file: `pairloom collection export questions --to questions.jsonl.gz`
     """
     from pairloom.search.export import export as stage
+    from pairloom.search.metadata import read_field_types
 
+    types = read_field_types(fields)
     with open_folder(collection) as opened:
-        facts = stage(opened, to, with_vectors=vectors, show_progress=not quiet)
-    report(facts, as_json, f"{collection}: exported to {to}")
+        exported = stage(
+            opened,
+            to,
+            fields=types,
+            shards=shards,
+            replicas=replicas,
+            with_vectors=vectors,
+            show_progress=not quiet,
+        )
+    report(asdict(exported), as_json, f"{collection}: exported to {exported.target}")
 
 
 def _ids(words: Sequence[str]) -> Iterator[str]:

@@ -50,8 +50,8 @@ MetadataNames = Annotated[
     Option(
         "--metadata",
         metavar="FIELDS",
-        help="What is metadata, such as tag,year:number,open:boolean,when:datetime; none for none. By default all fields but "
-        "text, title and id.",
+        help="What is metadata, such as tag,year:number,open:boolean,when:datetime; * among them for all others, none for "
+        "none. By default all fields but text, title and id.",
     ),
 ]
 Duplicates = Annotated[

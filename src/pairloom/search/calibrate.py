@@ -24,6 +24,8 @@ NUM_QUERIES = 400
 _DEPTH = 200
 _SHARES = (0.5, 0.2)
 _MASKED_EFFORTS = (1.0, 1.5, 2.0, 3.0, 4.0)
+# So much effort that all are compared instead.
+_NEVER = 99.0
 _CANDIDATES = (1, 2, 4, 8, 15, 30, 50, 80)
 _ENOUGH = 0.98
 # Comparisons between two looks at whether to stop: less than a second.
@@ -137,7 +139,9 @@ def recalls(search: ApproximateSearch, sample: Sample, k: int, allowed: Mask | N
     own = sample.own[:, None]
     positions, scores, enough = search.attempt(sample.vectors, k, allowed)
     found = (scores >= least - np.abs(least) * 1e-6) & (positions >= 0) & (positions != own)
-    expected = (true & (true_positions != own)).sum(axis=1)
+    # Where it takes a place, there is one less for others.
+    own_has_place = (true & (true_positions == own)).any(axis=1) | ((positions == own) & (own >= 0)).any(axis=1)
+    expected = true.sum(axis=1) - own_has_place
     shares = np.where(expected, np.minimum(1.0, found.sum(axis=1) / np.maximum(expected, 1)), 1.0)
     return np.where(~enough, float(enough.mean() > _ENOUGH), shares)
 
@@ -196,8 +200,8 @@ class _Trial:
             results = {share: self._measured(settings, 10, mask) for share, mask in masks.items()}
             measured = {str(share): recall for share, (recall, _) in results.items()}
             if all(surely >= self.target for _, surely in results.values()):
-                break
-        return settings, measured
+                return settings, measured
+        return replace(settings, masked_effort=_NEVER), measured
 
     def _measured(self, settings: Settings, k: int, allowed: Mask | None = None) -> tuple[float, float]:
         self.watch.look()

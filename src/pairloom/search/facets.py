@@ -93,7 +93,7 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
     if not isinstance(metadata, Mapping):
         raise UsageError(f"metadata is {shown(metadata)}; it must be an object")
     num_characters = 0
-    for num_values, characters in enumerate(_check(metadata, (), 0)):  # the first is the whole
+    for num_values, characters in enumerate(_check(dict(metadata), (), 0)):  # the first is the whole
         num_characters += characters
         if num_values > MAX_VALUES:
             raise UsageError(f"metadata has more than {MAX_VALUES:,} values")
@@ -162,10 +162,10 @@ def _new_field(connection: sqlite3.Connection, name: str) -> int:
 
 def _check(value: Any, steps: tuple[str | int, ...], num_characters: int) -> Iterator[int]:
     """Yields the characters of each value here and beneath, together with those of the names that lead to it."""
-    if isinstance(value, Mapping | list | tuple) and len(steps) >= MAX_DEPTH:
+    if isinstance(value, dict | list | tuple) and len(steps) >= MAX_DEPTH:
         raise _fault(steps, f"is nested too deep; at most {MAX_DEPTH} objects and lists may lie in each other")
     match value:
-        case Mapping():
+        case dict():
             yield num_characters
             for name, inner in value.items():
                 length = num_characters + len(_checked_name(name, num_characters, steps))

@@ -133,11 +133,10 @@ class LeafCache:
             if known is not None:
                 self._known.move_to_end(leaf)
         if known is None or known.version > version:
-            known = _Known(np.zeros(0, np.bool_), 0, version, 0)
+            known = _Known(_read_only(np.zeros(0, np.bool_)), 0, version, 0)
         if known.mask.size < rows.size:
             newer = self._look_up(connection, leaf, rows[known.mask.size :], known.count)
-            mask = np.concatenate([known.mask, newer])
-            mask.flags.writeable = False
+            mask = _read_only(np.concatenate([known.mask, newer]))
             # A condition may be longer than its mask.
             num_bytes = mask.nbytes + len(repr(leaf))
             known = _Known(mask, known.count + int(np.count_nonzero(newer)), version, num_bytes)
@@ -194,6 +193,11 @@ def _queries(connection: sqlite3.Connection, leaf: Leaf) -> Iterator[tuple[str, 
 
 def _read(connection: sqlite3.Connection, query: str, values: Mapping[str, object]) -> Rows:
     return np.fromiter((row for (row,) in connection.execute(query, values)), np.int64)
+
+
+def _read_only(mask: Mask) -> Mask:
+    mask.flags.writeable = False
+    return mask
 
 
 def _cost(condition: Condition) -> int:

@@ -1,9 +1,10 @@
 """The vectors of an index, one behind the other on the disk, and the exact search over them.
 
 ``vectors.npy`` [n, D] has them as float16 or float32, ``rows.npy`` [n] the number of the row that each belongs to, rising. A
-position is a place in these files. Measured on a core with AVX-512, 384 dimensions, float16: FAISS compares a query with a
-mapped vector in 31 ns, for several queries too, of which each block of vectors is in the cache once; float32 blocks and a
-matrix product took three times as long, most of it for finding the largest scores.
+position is a place in these files.
+
+FAISS compares queries with blocks of the mapped vectors, several queries with a block that is in the cache. Making float32 of
+float16 and multiplying matrices takes longer, also for many queries: finding the largest scores is most of the work then.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _BLOCK_BYTES = 8 << 20
 _PICKED_BYTES = 2 << 20
 # Less is compared before another thread has woken up.
 _BYTES_A_THREAD = 8 << 20
-# From here on, comparing with all and passing over some is faster than picking: 31 against 60 ns a vector.
+# From here on it is faster to compare with all and pass over some: picking a vector takes as long as comparing with it.
 _DENSE = 0.5
 
 

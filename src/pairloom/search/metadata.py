@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -19,6 +19,8 @@ from pairloom.terminal import one_line
 
 # Deeper than anybody asks for, and far less than what Python's stack bears.
 _MAX_DEPTH = 32
+_ALL, _NONE = "*", "none"
+_VECTOR = "vector"
 _SHOWN_CHARACTERS = 40
 _WHOLE = re.compile(r"[+-]?\d{1,400}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -40,7 +42,7 @@ class MetadataFields:
 
     Args:
         names: The fields that are wanted; dots lead inwards (``author.name``). None for all that are neither text nor
-            title nor id; none at all for no metadata.
+            title nor id, and no list called ``vector``, which an export may have; none at all for no metadata.
         types: What some fields hold. A string that says so becomes a number or a boolean; of a date it is made sure
             that it is one. Other fields keep the values that they have.
     """
@@ -68,6 +70,8 @@ class MetadataFields:
             rest = {**{name: value for name, value in rest.items() if name != METADATA_FIELD}, **inner}
         if self.names is not None:
             rest = {name: find(rest, name) for name in self.names}
+        elif isinstance(rest.get(_VECTOR), list):
+            rest = {name: value for name, value in rest.items() if name != _VECTOR}
         metadata = {}
         for name, raw in rest.items():
             try:
@@ -82,21 +86,24 @@ class MetadataFields:
 
 
 def read_metadata_fields(words: str | None) -> MetadataFields:
-    """Reads ``tag,year:number,open:boolean,when:datetime``; ``none`` is none of them, and None all.
+    """Reads ``tag,year:number,open:boolean,when:datetime``; with ``*`` among them all are wanted, and so without any words.
+
+    ``none`` is none of them.
 
     Raises:
         UsageError: It is something else.
     """
     if words is None:
         return MetadataFields()
-    if words.strip() == "none":
+    if words.strip() == _NONE:
         return MetadataFields(())
     named = _read_names(words, "--metadata")
-    return MetadataFields(tuple(named), {name: kind for name, kind in named.items() if kind is not None})
+    types = {name: kind for name, kind in named.items() if kind is not None}
+    return MetadataFields(None if _ALL in named else tuple(named), types)
 
 
 def read_field_types(words: str | None) -> dict[str, FieldType] | None:
-    """Reads ``tag:keyword,year:number``, in which every name has its type; None stays None.
+    """Reads ``tag:keyword,year:number``, in which every name has its type; ``none`` is none of them, and None stays None.
 
     Raises:
         UsageError: It is something else.
@@ -104,6 +111,8 @@ def read_field_types(words: str | None) -> dict[str, FieldType] | None:
     if words is None:
         return None
     types: dict[str, FieldType] = {}
+    if words.strip() == _NONE:
+        return types
     for name, kind in _read_names(words, "--fields").items():
         if kind is None:
             raise UsageError(
@@ -218,4 +227,9 @@ def _datetime(value: Any) -> str | None:
     return word if _DATE.fullmatch(word) else instant.replace(tzinfo=instant.tzinfo or UTC).isoformat()
 
 
-_AS = {"keyword": _keyword, "number": _number, "boolean": _boolean, "datetime": _datetime}
+_AS: dict[FieldType, Callable[[Any], Any]] = {
+    "keyword": _keyword,
+    "number": _number,
+    "boolean": _boolean,
+    "datetime": _datetime,
+}

@@ -44,7 +44,7 @@ def scalar(value: object) -> Scalar:
     if isinstance(value, str):
         if not value.isascii() and (half := _LONE_SURROGATE.search(value)):
             raise ValueError(f"holds \\u{ord(half[0]):04x}, which is half of a character (a lone surrogate)")
-        return Scalar("text", str.__str__(value))  # a plain one: a member of an enumeration hashes as its name
+        return Scalar("text", str.__str__(value))  # plain, so that equal ones look alike, too
     if isinstance(value, bool):
         return Scalar("boolean", value)
     if isinstance(value, int):
