@@ -250,6 +250,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "collection").mkdir()
     command = [sys.executable, "-c", CHILD, str(tmp_path / "collection"), str(tmp_path / "server")]
@@ -282,7 +283,7 @@ def test_a_process_that_is_killed_at_any_moment_loses_nothing(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.gz"])
 def test_a_file_has_every_document(source: Folder, tmp_path: Path, name: str) -> None:
-    source.documents[1] = Document("é\u2028", "東京\n\"quoted\" 𝄞", {"list": [1, 2.5, None], "yes": True})
+    source.documents[1] = Document("é\u2028", '東京\n"quoted" 𝄞', {"list": [1, 2.5, None], "yes": True})
     exported = export(source, tmp_path / name)
     assert (exported.documents, exported.sent) == (50, 50)
     content = (tmp_path / name).read_bytes()

@@ -99,7 +99,7 @@ def test_it_says_what_it_is(collection: QdrantCollection) -> None:
 
 
 def test_ids_of_points_never_change() -> None:
-    assert point_id("d1") == "POINT"
+    assert point_id("d1") == "4a058958-d190-5ec6-afa0-d72135f6ef50"
 
 
 # Words.
@@ -359,5 +359,7 @@ def test_a_change_that_was_only_taken_note_of() -> None:
         "/collections/texts": (200, {"result": info, "status": "ok", "time": 0}),
     }
     with answering(answers) as location, QdrantCollection(location, "texts") as collection:
-        with pytest.raises(CollectionError, match=r"took note of a change and did not make it in time \(acknowledged\)"):
+        with pytest.raises(
+            CollectionError, match=r"took note of a change and did not make it in time \(acknowledged\)"
+        ):
             collection.add([Document("a", "text")], vectors=np.ones((1, 2), np.float32))

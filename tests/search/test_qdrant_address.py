@@ -37,7 +37,9 @@ def test_no_server_is_named(text: str) -> None:
         parse_address(text)
 
 
-@pytest.mark.parametrize("text", ["qdrant://:secret@host/a", "qdrant://key:secret@host/a", "qdrant://host/a?api-key=secret"])
+@pytest.mark.parametrize(
+    "text", ["qdrant://:secret@host/a", "qdrant://key:secret@host/a", "qdrant://host/a?api-key=secret"]
+)
 def test_a_key_does_not_belong_into_an_address_nor_into_messages(text: str) -> None:
     with pytest.raises(UsageError, match="PAIRLOOM_QDRANT_API_KEY") as refused:
         parse_address(text)
