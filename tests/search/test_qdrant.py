@@ -18,7 +18,7 @@ from qdrant_client import QdrantClient, models
 from pairloom.errors import CollectionError, UsageError
 from pairloom.records import Document
 from pairloom.search import qdrant_server
-from pairloom.search.qdrant import QdrantCollection, exists, open_collection
+from pairloom.search.qdrant import QdrantCollection, exists
 from pairloom.search.qdrant_address import KEY_VARIABLE
 from pairloom.search.qdrant_payloads import point_id
 from pairloom.search.qdrant_server import IN_MEMORY
@@ -223,7 +223,7 @@ def answering(answers: Answers | Callable[[BaseHTTPRequestHandler], None]) -> It
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -246,7 +246,7 @@ def test_no_server_is_there() -> None:
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
         port = taken.getsockname()[1]
         with pytest.raises(CollectionError, match=rf"qdrant://127.0.0.1:{port}/texts: the server cannot be reached"):
-            open_collection(f"qdrant://127.0.0.1:{port}/texts")
+            QdrantCollection(f"qdrant://127.0.0.1:{port}", "texts")
 
 
 @pytest.mark.parametrize(("status", "body", "message"), [
@@ -351,15 +351,16 @@ def test_a_change_that_was_only_taken_note_of() -> None:
     )
     info = made.get_collection("texts").model_dump(mode="json")
     made.close()
-    info["payload_schema"] = dict.fromkeys(("present", "order"), {"data_type": "keyword", "points": 0})
+    info["payload_schema"] = {key: {"data_type": "keyword", "points": 0} for key in ("present", "order")}
     answers: Answers = {
         "/exists": (200, {"result": {"exists": True}, "status": "ok", "time": 0}),
         "/points?": (200, {"result": {"operation_id": 1, "status": "acknowledged"}, "status": "ok", "time": 0}),
         "/points": (200, {"result": [], "status": "ok", "time": 0}),
         "/collections/texts": (200, {"result": info, "status": "ok", "time": 0}),
     }
-    with answering(answers) as location, QdrantCollection(location, "texts") as collection:
-        with pytest.raises(
-            CollectionError, match=r"took note of a change and did not make it in time \(acknowledged\)"
-        ):
-            collection.add([Document("a", "text")], vectors=np.ones((1, 2), np.float32))
+    with (
+        answering(answers) as location,
+        QdrantCollection(location, "texts") as collection,
+        pytest.raises(CollectionError, match=r"took note of a change and did not make it in time \(acknowledged\)"),
+    ):
+        collection.add([Document("a", "text")], vectors=np.ones((1, 2), np.float32))

@@ -69,6 +69,11 @@ class Source(Protocol):
         ...
 
     @property
+    def weights(self) -> tuple[float, float]:
+        """How much meaning and words count when they are fused."""
+        ...
+
+    @property
     def settings(self) -> Settings:
         """Its choices."""
         ...
@@ -199,6 +204,9 @@ def export_to_server(
         replicas=replicas,
         client=client,
     ) as target:
+        vector, words = source.weights
+        if target.weights != (vector, words):
+            target.set_weights(vector=vector, words=words)
         journal = _Journal(source.path, address)
         done = _resumed(source, target, journal.read())
         first = done.documents

@@ -22,7 +22,7 @@ from pairloom.search.filters import parse_filter
 from pairloom.search.highlight import highlights
 from pairloom.search.identity import ModelIdentity
 from pairloom.search.protocol import FieldType, Filter, Mode, Vectors, Written
-from pairloom.search.qdrant_address import collection_place, parse_address
+from pairloom.search.qdrant_address import collection_place
 from pairloom.search.settings import Storage
 from pairloom.search.sparse import SparseVector, WordCounts, query_vector
 
@@ -399,9 +399,3 @@ def exists(location: str, name: str, *, client: QdrantClient | None = None) -> b
     finally:
         if client is None:
             own.close()
-
-
-def open_collection(address: str, encoder: AnyEncoder | None = None) -> QdrantCollection:
-    """Opens the collection at ``qdrant://host:port/name``, which must be there. Raises as `QdrantCollection`."""
-    parsed = parse_address(address)
-    return QdrantCollection(parsed.url, parsed.name, encoder, create=False)
