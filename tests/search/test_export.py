@@ -227,6 +227,13 @@ def test_a_target_of_another_model_is_refused(source: Folder, client: QdrantClie
         export_to_server(source, ADDRESS, client=client)
 
 
+def test_vectors_without_a_model_do_not_come_among_those_of_one(source: Folder, client: QdrantClient) -> None:
+    export_to_server(source, ADDRESS, client=client)
+    source.model = None
+    with pytest.raises(CollectionError, match=r"made by a model, and those of .*collection came without a model"):
+        export_to_server(source, ADDRESS, client=client)
+
+
 def test_fields_must_be_declared(source: Folder, client: QdrantClient) -> None:
     source.settings = Settings()
     with pytest.raises(UsageError, match="has not declared by which fields"):

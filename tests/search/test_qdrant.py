@@ -84,6 +84,22 @@ def test_declared_fields_are_kept_and_not_changed(client: QdrantClient, collecti
         QdrantCollection(IN_MEMORY, "texts", client=client, fields={"tag": "number"})
 
 
+@pytest.mark.parametrize("changes", [{"dimensions": DIMENSIONS + 1}, {"similarity": "dot"}])
+def test_it_is_not_opened_as_something_else(
+    client: QdrantClient, collection: QdrantCollection, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match=f"with {next(iter(changes))} of its own"):
+        QdrantCollection(IN_MEMORY, "texts", client=client, **{**OF_VECTORS, **changes})
+
+
+def test_two_processes_change_what_it_says_of_itself(client: QdrantClient) -> None:
+    one, other = (QdrantCollection(IN_MEMORY, "texts", client=client, **OF_VECTORS) for _ in range(2))
+    one.add([Document("a", "three words here")], vectors=vectors_of(1))
+    other.set_weights(vector=1, words=2)
+    again = QdrantCollection(IN_MEMORY, "texts", client=client)
+    assert (again.average_words, again.weights) == (3, (1, 2))
+
+
 def test_a_point_that_somebody_else_put_there(client: QdrantClient, collection: QdrantCollection) -> None:
     client.upsert("texts", [models.PointStruct(id=1, vector={"vector": [1.0] * DIMENSIONS}, payload={"text": "x"})])
     with pytest.raises(CollectionError, match="holds a point that pairloom has not written"):

@@ -204,6 +204,11 @@ def export_to_server(
         replicas=replicas,
         client=client,
     ) as target:
+        if source.model is None and target.model is not None:
+            raise CollectionError(
+                f"{address}: holds vectors made by {target.model.name}, and those of {source.path} came without a model; export "
+                "to another name"
+            )
         vector, words = source.weights
         if target.weights != (vector, words):
             target.set_weights(vector=vector, words=words)
