@@ -84,6 +84,8 @@ def test_the_scores_are_those_of_the_embedded_edition() -> None:
     ("हिन्दी", "यह हिन्दी है", True),
     ("ｆｕｌｌ", "full", True),
     ("?!", "?!", False),
+    ("\u0301", "\u0301", False),
+    ("\u0301 tea", "tea", True),
 ])  # fmt: skip
 def test_a_query_meets_the_texts_that_have_its_words(query: str, text: str, is_found: bool) -> None:
     (words,) = count_words([text])
