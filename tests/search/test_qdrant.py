@@ -243,7 +243,7 @@ def answering(answers: Answers | Callable[[BaseHTTPRequestHandler], None]) -> It
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
         yield f"qdrant://127.0.0.1:{server.server_port}"
