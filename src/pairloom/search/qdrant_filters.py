@@ -43,8 +43,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST_INSTANT = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _LAST_INSTANT = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-# No point has an id out of none.
-_NEVER = models.HasIdCondition(has_id=[])
 
 
 def payload_indexes(fields: Mapping[str, FieldType]) -> dict[str, models.PayloadSchemaType]:
@@ -92,7 +90,8 @@ def as_qdrant(condition: Condition) -> models.Filter:
         case Range(field):
             bounds = _number_range(condition) if condition.kind == "number" else _instant_range(condition)
             if bounds is None:
-                return models.Filter(must=[_NEVER])
+                has = _has(_PRESENT, field)
+                return models.Filter(must=[has], must_not=[has])  # which nothing fulfils
             return models.Filter(must=[models.FieldCondition(key=_place(field, condition.kind), range=bounds)])
 
 
