@@ -47,6 +47,7 @@ class Folder:
     model: ModelIdentity | None = MODEL
     dimensions: int = DIMENSIONS
     similarity_name: Similarity = "cosine"
+    weights: tuple[float, float] = (1.0, 1.0)
 
     def rows(
         self, after: int = 0, *, with_vectors: bool = True
@@ -114,6 +115,14 @@ def test_all_of_it_is_on_the_server(source: Folder, client: QdrantClient) -> Non
         hit = target.search(source.vectors[row], 1)[0]
         assert (hit.id, hit.score) == (source.documents[row].id, pytest.approx(1, abs=2e-3))
     assert journals(source) == []
+
+
+def test_tuned_weights_go_along(source: Folder, client: QdrantClient) -> None:
+    export_to_server(source, ADDRESS, client=client)
+    assert there(client).weights == (1.0, 1.0)
+    source.weights = (1.0, 0.25)
+    export_to_server(source, ADDRESS, client=client)
+    assert there(client).weights == (1.0, 0.25)
 
 
 def test_again_is_the_same(source: Folder, client: QdrantClient) -> None:
@@ -218,6 +227,13 @@ def test_a_target_of_another_model_is_refused(source: Folder, client: QdrantClie
         export_to_server(source, ADDRESS, client=client)
 
 
+def test_vectors_without_a_model_do_not_come_among_those_of_one(source: Folder, client: QdrantClient) -> None:
+    export_to_server(source, ADDRESS, client=client)
+    source.model = None
+    with pytest.raises(CollectionError, match=r"made by a model, and those of .*collection came without a model"):
+        export_to_server(source, ADDRESS, client=client)
+
+
 def test_fields_must_be_declared(source: Folder, client: QdrantClient) -> None:
     source.settings = Settings()
     with pytest.raises(UsageError, match="has not declared by which fields"):
@@ -250,6 +266,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "collection").mkdir()
     command = [sys.executable, "-c", CHILD, str(tmp_path / "collection"), str(tmp_path / "server")]
@@ -322,5 +339,5 @@ def test_a_target_that_makes_no_sense(source: Folder, tmp_path: Path) -> None:
 
 
 def test_an_address_goes_to_the_server(source: Folder) -> None:
-    with pytest.raises(CollectionError, match="qdrant://127.0.0.1:9/texts: the server cannot be reached"):
+    with pytest.raises(CollectionError, match=r"qdrant://127\.0\.0\.1:9/texts: the server cannot be reached"):
         export(source, str(parse_address("qdrant://127.0.0.1:9/texts")))

@@ -18,7 +18,7 @@ from qdrant_client import QdrantClient, models
 from pairloom.errors import CollectionError, UsageError
 from pairloom.records import Document
 from pairloom.search import qdrant_server
-from pairloom.search.qdrant import QdrantCollection, exists, open_collection
+from pairloom.search.qdrant import QdrantCollection, exists
 from pairloom.search.qdrant_address import KEY_VARIABLE
 from pairloom.search.qdrant_payloads import point_id
 from pairloom.search.qdrant_server import IN_MEMORY
@@ -84,6 +84,22 @@ def test_declared_fields_are_kept_and_not_changed(client: QdrantClient, collecti
         QdrantCollection(IN_MEMORY, "texts", client=client, fields={"tag": "number"})
 
 
+@pytest.mark.parametrize("changes", [{"dimensions": DIMENSIONS + 1}, {"similarity": "dot"}])
+def test_it_is_not_opened_as_something_else(
+    client: QdrantClient, collection: QdrantCollection, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match=f"with {next(iter(changes))} of its own"):
+        QdrantCollection(IN_MEMORY, "texts", client=client, **{**OF_VECTORS, **changes})
+
+
+def test_two_processes_change_what_it_says_of_itself(client: QdrantClient) -> None:
+    one, other = (QdrantCollection(IN_MEMORY, "texts", client=client, **OF_VECTORS) for _ in range(2))
+    one.add([Document("a", "three words here")], vectors=vectors_of(1))
+    other.set_weights(vector=1, words=2)
+    again = QdrantCollection(IN_MEMORY, "texts", client=client)
+    assert (again.average_words, again.weights) == (3, (1, 2))
+
+
 def test_a_point_that_somebody_else_put_there(client: QdrantClient, collection: QdrantCollection) -> None:
     client.upsert("texts", [models.PointStruct(id=1, vector={"vector": [1.0] * DIMENSIONS}, payload={"text": "x"})])
     with pytest.raises(CollectionError, match="holds a point that pairloom has not written"):
@@ -99,7 +115,7 @@ def test_it_says_what_it_is(collection: QdrantCollection) -> None:
 
 
 def test_ids_of_points_never_change() -> None:
-    assert point_id("d1") == "POINT"
+    assert point_id("d1") == "4a058958-d190-5ec6-afa0-d72135f6ef50"
 
 
 # Words.
@@ -223,11 +239,11 @@ def answering(answers: Answers | Callable[[BaseHTTPRequestHandler], None]) -> It
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
         yield f"qdrant://127.0.0.1:{server.server_port}"
@@ -246,7 +262,7 @@ def test_no_server_is_there() -> None:
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
         port = taken.getsockname()[1]
         with pytest.raises(CollectionError, match=rf"qdrant://127.0.0.1:{port}/texts: the server cannot be reached"):
-            open_collection(f"qdrant://127.0.0.1:{port}/texts")
+            QdrantCollection(f"qdrant://127.0.0.1:{port}", "texts")
 
 
 @pytest.mark.parametrize(("status", "body", "message"), [
@@ -351,15 +367,16 @@ def test_a_change_that_was_only_taken_note_of() -> None:
     )
     info = made.get_collection("texts").model_dump(mode="json")
     made.close()
-    info["payload_schema"] = dict.fromkeys(("present", "order"), {"data_type": "keyword", "points": 0})
+    info["payload_schema"] = {key: {"data_type": "keyword", "points": 0} for key in ("present", "order")}
     answers: Answers = {
         "/exists": (200, {"result": {"exists": True}, "status": "ok", "time": 0}),
         "/points?": (200, {"result": {"operation_id": 1, "status": "acknowledged"}, "status": "ok", "time": 0}),
         "/points": (200, {"result": [], "status": "ok", "time": 0}),
         "/collections/texts": (200, {"result": info, "status": "ok", "time": 0}),
     }
-    with answering(answers) as location, QdrantCollection(location, "texts") as collection:
-        with pytest.raises(
-            CollectionError, match=r"took note of a change and did not make it in time \(acknowledged\)"
-        ):
-            collection.add([Document("a", "text")], vectors=np.ones((1, 2), np.float32))
+    with (
+        answering(answers) as location,
+        QdrantCollection(location, "texts") as collection,
+        pytest.raises(CollectionError, match=r"took note of a change and did not make it in time \(acknowledged\)"),
+    ):
+        collection.add([Document("a", "text")], vectors=np.ones((1, 2), np.float32))

@@ -52,6 +52,13 @@ def test_true_is_not_one() -> None:
     assert lets_through({"year": 1}, {"year": 1.0})
 
 
+def test_numbers_and_strings_stay_apart() -> None:
+    assert not lets_through({"year": 2020}, {"year": "2020"})
+    assert not lets_through({"tag": "2020"}, {"tag": 2020})
+    assert lets_through({"year": 0.1 + 0.2}, {"year": 0.30000000000000004})
+    assert not lets_through({"year": 0.1 + 0.2}, {"year": 0.3})
+
+
 def test_long_strings_are_told_apart() -> None:
     one, other = "x" * 300, "x" * 299 + "y"
     assert lets_through({"tag": one}, {"tag": one})
@@ -66,7 +73,7 @@ def test_what_is_kept_beside_the_metadata() -> None:
     assert facet_payload(metadata, FIELDS) == {
         "facets": {
             "tag": {"text": ["a"]},
-            "year": {"number": [1.0, 2.5]},
+            "year": {"text": ["1", "2.5"], "number": [1.0, 2.5]},
             "open": {"boolean": [False]},
             "when": {"text": ["2024-05-01T02:00+02:00"], "instant": ["2024-05-01T00:00:00.000000Z"]},
             "author_2e_name": {"text": ["x"]},
@@ -98,6 +105,7 @@ def test_all_that_is_asked_for_has_an_index() -> None:
     assert payload_indexes(FIELDS) == {
         "present": "keyword",
         "facets.tag.text": "keyword",
+        "facets.year.text": "keyword",
         "facets.year.number": "float",
         "facets.open.boolean": "bool",
         "facets.when.text": "keyword",

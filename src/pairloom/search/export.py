@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -48,11 +48,35 @@ Vector = npt.NDArray[np.float32]
 class Source(Protocol):
     """What is exported: the collection in a folder, as far as that needs it."""
 
-    path: Path
-    model: ModelIdentity | None
-    dimensions: int
-    similarity_name: Similarity
-    settings: Settings
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        ...
+
+    @property
+    def model(self) -> ModelIdentity | None:
+        """Whose vectors these are."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers in a vector."""
+        ...
+
+    @property
+    def similarity_name(self) -> str:
+        """``cosine`` or ``dot``."""
+        ...
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """How much meaning and words count when they are fused."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """Its choices."""
+        ...
 
     def rows(self, after: int = 0, *, with_vectors: bool = True) -> Iterator[tuple[int, Document, Vector | None]]:
         """Number, document and vector [D] of each row behind ``after``, in their order."""
@@ -173,13 +197,21 @@ def export_to_server(
         fields=fields,
         storage=source.settings.storage,
         dimensions=source.dimensions,
-        similarity=source.similarity_name,
+        similarity=cast("Similarity", source.similarity_name),
         model=source.model,
         average_words=average,
         shards=shards,
         replicas=replicas,
         client=client,
     ) as target:
+        if source.model is None and target.model is not None:
+            raise CollectionError(
+                f"{address}: holds vectors made by {target.model.name}, and those of {source.path} came without a model; export "
+                "to another name"
+            )
+        vector, words = source.weights
+        if target.weights != (vector, words):
+            target.set_weights(vector=vector, words=words)
         journal = _Journal(source.path, address)
         done = _resumed(source, target, journal.read())
         first = done.documents

@@ -22,7 +22,7 @@ from pairloom.search.filters import parse_filter
 from pairloom.search.highlight import highlights
 from pairloom.search.identity import ModelIdentity
 from pairloom.search.protocol import FieldType, Filter, Mode, Vectors, Written
-from pairloom.search.qdrant_address import collection_place, parse_address
+from pairloom.search.qdrant_address import collection_place
 from pairloom.search.settings import Storage
 from pairloom.search.sparse import SparseVector, WordCounts, query_vector
 
@@ -103,11 +103,20 @@ class QdrantCollection:
         wanted = None
         if dimensions is not None and similarity is not None:
             wanted = About(dimensions, similarity, model, dict(fields or {}), storage, average_words)
-        self._about = open_about(self._points, wanted, create=create, shards=shards, replicas=replicas)
-        if fields is not None and dict(fields) != dict(self._about.fields):
-            raise UsageError(f"{self.where}: is there already, with fields of its own; open it without any")
-        if model is not None:
-            self._check(model)
+        try:
+            self._about = open_about(self._points, wanted, create=create, shards=shards, replicas=replicas)
+            for what, given, own in (
+                ("fields", None if fields is None else dict(fields), dict(self.fields)),
+                ("dimensions", dimensions if model is None else None, self.dimensions),
+                ("similarity", similarity if model is None else None, self.similarity_name),
+            ):
+                if given not in (None, own):
+                    raise UsageError(f"{self.where}: is there already, with {what} of its own; open it without any")
+            if model is not None:
+                self._check(model)
+        except BaseException:
+            self.close()
+            raise
         self._encoder = encoder
 
     def __enter__(self) -> Self:
@@ -259,10 +268,11 @@ class QdrantCollection:
         return self._about.weights
 
     def set_weights(self, *, vector: float, words: float) -> None:
-        """Sets how much meaning and words count when they are fused, for this and all later searches."""
+        """Sets how much meaning and words count when they are fused, for this and for whoever opens the collection later."""
         if not (vector >= 0 and words >= 0 and 0 < vector + words < np.inf):
             raise UsageError(f"weights are {vector} and {words}; neither is less than 0, and one is more")
-        self._change_about(weights=(float(vector), float(words)))
+        with self._writing:
+            self._change_about(weights=(float(vector), float(words)))
 
     def info(self) -> dict[str, Any]:
         """What the collection is, and how the server keeps it, as JSON values."""
@@ -342,7 +352,8 @@ class QdrantCollection:
         return self._about.average_words
 
     def _change_about(self, **changes: Any) -> None:
-        self._about = replace(self._about, **changes)
+        # Another process may have changed the rest of it.
+        self._about = replace(open_about(self._points, None, create=False), **changes)
         write_about(self._points, self._about)
 
     def _plan(
@@ -399,9 +410,3 @@ def exists(location: str, name: str, *, client: QdrantClient | None = None) -> b
     finally:
         if client is None:
             own.close()
-
-
-def open_collection(address: str, encoder: AnyEncoder | None = None) -> QdrantCollection:
-    """Opens the collection at ``qdrant://host:port/name``, which must be there. Raises as `QdrantCollection`."""
-    parsed = parse_address(address)
-    return QdrantCollection(parsed.url, parsed.name, encoder, create=False)

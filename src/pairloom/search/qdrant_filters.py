@@ -2,12 +2,14 @@
 
 Qdrant's own matching differs from ours: only whole numbers can be equal, a null in a list is a value, a date is what its
 parser takes for one, and a field that is filtered by without an index silently costs recall. So beside the metadata itself,
-which is only given back, a point has the values of its declared fields by kind, as `pairloom.search.values` sees them::
+which is only given back, a point has the values of its declared fields, as `pairloom.search.values` sees them::
 
-    "facets": {"tag": {"text": ["a", "b"]}, "when": {"text": ["2024-05-01"], "instant": ["2024-05-01T00:00:00.000000Z"]}},
-    "present": ["tag", "when"]
+    "facets": {"year": {"text": ["2024"], "number": [2024.0]},
+               "when": {"text": ["2024-05-01"], "instant": ["2024-05-01T00:00:00.000000Z"]}},
+    "present": ["when", "year"]
 
-Each of these lists has an index, and a filter asks for nothing else.
+By texts it is found what equals, numbers too, which could lose their last digit on their way through JSON; by numbers and
+instants what lies between bounds. Each of these lists has an index, and a filter asks for nothing else.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _FACETS, _PRESENT = "facets", "present"
 _Indexed = Literal["text", "number", "boolean", "instant"]
 _INDEXES: Mapping[FieldType, Mapping[_Indexed, models.PayloadSchemaType]] = {
     "keyword": {"text": models.PayloadSchemaType.KEYWORD},
-    "number": {"number": models.PayloadSchemaType.FLOAT},
+    "number": {"text": models.PayloadSchemaType.KEYWORD, "number": models.PayloadSchemaType.FLOAT},
     "boolean": {"boolean": models.PayloadSchemaType.BOOL},
     "datetime": {"text": models.PayloadSchemaType.KEYWORD, "instant": models.PayloadSchemaType.DATETIME},
 }
@@ -41,8 +43,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST_INSTANT = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _LAST_INSTANT = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-# No point has an id out of none.
-_NEVER = models.HasIdCondition(has_id=[])
 
 
 def payload_indexes(fields: Mapping[str, FieldType]) -> dict[str, models.PayloadSchemaType]:
@@ -65,12 +65,10 @@ def facet_payload(metadata: Mapping[str, Any], fields: Mapping[str, FieldType]) 
         present.update(field for field in fields if name == field or name.startswith(f"{field}."))
         if name not in fields:
             continue
-        value = scalar(raw)
-        for kind in _INDEXES[fields[name]]:
-            if (made := _indexed(value, kind, name)) is not None:
-                kept = facets.setdefault(_plain(name), {}).setdefault(kind, [])
-                if made not in kept:
-                    kept.append(made)
+        for kind, made in _indexed(scalar(raw), fields[name], name).items():
+            kept = facets.setdefault(_plain(name), {}).setdefault(kind, [])
+            if made not in kept:
+                kept.append(made)
     return {_FACETS: facets, _PRESENT: sorted(present)}
 
 
@@ -92,59 +90,63 @@ def as_qdrant(condition: Condition) -> models.Filter:
         case Range(field):
             bounds = _number_range(condition) if condition.kind == "number" else _instant_range(condition)
             if bounds is None:
-                return models.Filter(must=[_NEVER])
+                has = _has(_PRESENT, field)
+                return models.Filter(must=[has], must_not=[has])  # which nothing fulfils
             return models.Filter(must=[models.FieldCondition(key=_place(field, condition.kind), range=bounds)])
 
 
-def _indexed(value: Scalar, kind: _Indexed, field: str) -> str | float | bool | None:
-    """A value of metadata as one of a kind's index, None if it is of another kind."""
+def _indexed(value: Scalar, type_: FieldType, field: str) -> dict[_Indexed, str | float | bool]:
+    """A value as the indexes of its field have it; nothing if the field is declared as something else."""
     raw = value.value
-    if kind == "text" and isinstance(raw, str):
-        return _keyword(raw)
-    if kind == "boolean" and isinstance(raw, bool):
-        return raw
-    if kind == "number" and value.kind == "number":
-        assert not isinstance(raw, str)
-        if float(raw) != raw:
-            raise UsageError(
-                f"the field {shown(field)} is {raw}, which a Qdrant server can only compare as {float(raw):.0f}; "
-                "declare it as a keyword and write it as a string"
-            )
-        return float(raw)
-    if kind == "instant" and isinstance(raw, str) and (when := instant(raw)) is not None:
+    if isinstance(raw, str):
+        if type_ == "keyword":
+            return {"text": _keyword(raw)}
+        when = instant(raw) if type_ == "datetime" else None
+        if when is None:
+            return {}
         if not _FIRST_INSTANT <= when <= _LAST_INSTANT:
             raise UsageError(
                 f"the field {shown(field)} is {shown(raw)}, which is not within the years 1 to 9999 of UTC"
             )
-        return _datetime(when).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return None
+        return {
+            "text": _keyword(raw),
+            "instant": _datetime(when).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        }
+    if isinstance(raw, bool):
+        return {"boolean": raw} if type_ == "boolean" else {}
+    if type_ != "number":
+        return {}
+    if float(raw) != raw:
+        raise UsageError(
+            f"the field {shown(field)} is {raw}, which a Qdrant server can only compare as {float(raw):.0f}; declare it as a "
+            "keyword and write it as a string"
+        )
+    return {"text": str(raw), "number": float(raw)}
 
 
 def _equals(field: str, value: Scalar) -> models.Condition:
-    raw = value.value
-    if isinstance(raw, str):
-        return _has(_place(field, "text"), _keyword(raw))
-    if isinstance(raw, bool):
-        return _has(_place(field, "boolean"), raw)
-    if float(raw) != raw:
-        return _NEVER
-    # Matching takes whole numbers only; a range takes all.
-    return models.FieldCondition(key=_place(field, "number"), range=models.Range(gte=float(raw), lte=float(raw)))
+    if isinstance(value.value, bool):
+        return _has(_place(field, "boolean"), value.value)
+    return _has(_place(field, "text"), _text(value))
 
 
 def _in(field: str, values: Sequence[Scalar]) -> list[models.Condition]:
-    texts = [_keyword(value.value) for value in values if isinstance(value.value, str)]
-    others = [_equals(field, value) for value in values if not isinstance(value.value, str)]
+    texts = [_text(value) for value in values if not isinstance(value.value, bool)]
+    others = [_equals(field, value) for value in values if isinstance(value.value, bool)]
     if texts:
         others.append(models.FieldCondition(key=_place(field, "text"), match=models.MatchAny(any=texts)))
     return others
+
+
+def _text(value: Scalar) -> str:
+    return _keyword(value.value) if isinstance(value.value, str) else str(value.value)
 
 
 def _has(place: str, value: str | bool) -> models.Condition:
     return models.FieldCondition(key=place, match=models.MatchValue(value=value))
 
 
-def _number_range(wanted: Range) -> models.Range | None:
+def _number_range(wanted: Range) -> models.Range:
     """The range over float64, which all kept values are, whatever the bounds are."""
     bounds: dict[str, float] = {}
     for name, upwards in (("gt", True), ("gte", True), ("lt", False), ("lte", False)):

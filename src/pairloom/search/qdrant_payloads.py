@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -33,7 +33,6 @@ DOCUMENT = ("id", "text", "metadata")
 
 # Ids of points follow from those of documents by it, so it must stay as it is for ever.
 _NAMESPACE = UUID("1d373006-2e4f-53cb-8760-1156041a6d8a")
-_HASH_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +45,7 @@ class Hashes:
     @classmethod
     def of(cls, document: Document) -> Hashes:
         """Those of a document that is at hand."""
-        metadata = blake2b(as_json(document.metadata).encode(), digest_size=_HASH_BYTES).hexdigest()
-        return cls(text_hash(document.text).hex(), metadata)
+        return cls(text_hash(document.text).hex(), text_hash(as_json(document.metadata)).hex())
 
 
 def point_id(id_: str) -> str:
@@ -58,13 +56,15 @@ def point_id(id_: str) -> str:
 def make_payload(document: Document, hashes: Hashes, order: int, fields: Mapping[str, FieldType]) -> dict[str, Any]:
     """All of a document but its vectors.
 
+    Its metadata is a text of JSON: a server that reads and writes numbers as JSON may change their last digit.
+
     Raises:
         UsageError: A declared field has a value that a server cannot compare.
     """
     return {
         "id": document.id,
         "text": document.text,
-        "metadata": dict(document.metadata),
+        "metadata": as_json(document.metadata),
         "text_hash": hashes.text,
         "metadata_hash": hashes.metadata,
         ORDER: order,
@@ -79,9 +79,12 @@ def read_document(payload: Mapping[str, Any] | None, where: str) -> Document:
         CollectionError: It is not one that was written here.
     """
     id_, text, metadata = ((payload or {}).get(key) for key in DOCUMENT)
-    if not isinstance(id_, str) or not isinstance(text, str) or not isinstance(metadata, dict):
-        raise _foreign(where)
-    return Document(id_, text, metadata)
+    try:
+        if isinstance(id_, str) and isinstance(text, str) and isinstance(read := json.loads(str(metadata)), dict):
+            return Document(id_, text, read)
+    except ValueError:
+        pass
+    raise _foreign(where)
 
 
 def read_hashes(payload: Mapping[str, Any] | None, where: str) -> tuple[str, Hashes]:

@@ -77,6 +77,12 @@ def asking(where: str) -> Iterator[None]:
         ) from None
     except ResponseHandlingException as error:
         raise CollectionError(f"{where}: {_silence(error.source)}") from None
+    except json.JSONDecodeError as error:
+        raise CollectionError(f"{where}: {_silence(error)}") from None
+    except AssertionError as error:  # the client's, of an answer that lacks what it should have
+        if "returned None" not in str(error):
+            raise
+        raise CollectionError(f"{where}: {_silence(error)}") from None
     except ValueError as error:
         if "not found" not in str(error):
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,7 +69,7 @@ class Writer:
     def __init__(
         self,
         points: Points,
-        fields: dict[str, FieldType],
+        fields: Mapping[str, FieldType],
         encoder: AnyEncoder | None,
         comparable: Callable[[npt.NDArray[np.floating]], Vectors],
         *,
@@ -158,7 +158,7 @@ class Writer:
         if not replacing and known:
             raise CollectionError(f"{where}: {next(iter(known))!r} is there already; upsert replaces it")
         changes = []
-        for number in last.values():
+        for number in sorted(last.values()):
             document = block[number]
             hashes, vector = Hashes.of(document), None if given is None else given[number]
             old, old_vector = known.get(document.id, (None, None))
@@ -221,10 +221,12 @@ class Writer:
         vectors = np.stack([change.vector for change in new if change.vector is not None])
         similar = vectors @ vectors.T
         similar[np.triu_indices(len(ids))] = -np.inf
-        replaced = models.Filter(must_not=[models.HasIdCondition(has_id=[point_id(id_) for id_ in ids])])
-        requests = [by_vector(vector, 1, replaced, keys=HASHES[:1]) for vector in vectors]
+        # The nearest may be an older version of the document itself.
+        requests = [by_vector(vector, 2, None, keys=HASHES[:1]) for vector in vectors]
+        replaced = set(ids)
         for number, (id_, nearest) in enumerate(zip(ids, self._points.query(requests), strict=True)):
-            others = [(point.score, str((point.payload or {})["id"])) for point in nearest]
+            there = [(point.score, str((point.payload or {}).get("id"))) for point in nearest]
+            others = [(score, other) for score, other in there if other not in replaced]
             place = int(np.argmax(similar[number]))
             if np.isfinite(similar[number, place]):
                 others.append((float(similar[number, place]), ids[place]))

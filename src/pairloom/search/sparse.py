@@ -65,7 +65,7 @@ def count_words(texts: Sequence[str]) -> list[WordCounts]:
     segmented = map(segment, texts)
     rows = ((number, text, " ".join(_pairs(text))) for number, text in enumerate(segmented))
     with closing(_tokenized(rows)) as connection:
-        for number, word, column in connection.execute("SELECT doc, term, col FROM terms"):
+        for number, word, column in connection.execute("SELECT doc, term, col FROM terms WHERE term <> ''"):
             counts[number][place_of(word)] += 1
             lengths[number] += column == "text"
     return [WordCounts(*both) for both in zip(counts, lengths, strict=True)]
@@ -89,7 +89,7 @@ def query_vector(query: str) -> SparseVector:
     # Of a run, its pairs say more than its characters; a character that stands alone is in no pair.
     singles = _RUN.sub(lambda run: run[0] if len(_characters(run[0])) == 1 else " ", text)
     with closing(_tokenized([(0, singles, " ".join(_pairs(text)))])) as connection:
-        found = connection.execute("SELECT term FROM terms GROUP BY term ORDER BY min(offset)")
+        found = connection.execute("SELECT term FROM terms WHERE term <> '' GROUP BY term ORDER BY min(offset)")
         places = sorted({place_of(word) for (word,) in itertools.islice(found, MAX_WORDS)})
     return SparseVector(places, [1.0] * len(places))
 
@@ -112,7 +112,10 @@ def _characters(run: str) -> list[str]:
 
 
 def _tokenized(rows: Iterable[tuple[int, str, str]]) -> sqlite3.Connection:
-    """A database whose table ``terms`` has every word of some rows, with the row (doc), the column (col) and the place."""
+    """A database whose table ``terms`` has every word of some rows, with the row (doc), the column (col) and the place.
+
+    An accent that stands alone is an empty word.
+    """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.execute(f"CREATE VIRTUAL TABLE words USING fts5(text, pairs, content='', tokenize='{TOKENIZER}')")
     connection.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(words, instance)")
