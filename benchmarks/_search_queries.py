@@ -179,19 +179,20 @@ def hybrid(bench: Bench) -> None:
         "LanceDB", LANCE_GRAPH.side, "lancedb-texts", {"kind": "graph", **texts}, {}, LANCE_GRAPH.ladders, "lancedb"
     )
     contestants = bench.present(ours, theirs)
+    with bench.opened(contestants, data) as aparts:
+        present = [one for one in contestants if one.name in aparts]
+        hows = {
+            one.name: tuned(aparts[one.name], one, data, bench.truth(size), bench.options.recall)[0] for one in present
+        }
     for load in loads(bench.options.threads):
         print(f"  {data.size:,} rows, {load}", flush=True)
-        with bench.opened(contestants, data, clients=load.clients, cores=load.cores) as aparts:
+        with bench.opened(present, data, clients=load.clients, cores=load.cores) as aparts:
             workers: dict[str, tuple[Apart, str, dict[str, Any]]] = {}
             common = {"clients": load.clients, "calls": bench.options.calls, "seconds": bench.options.seconds}
-            for one in contestants:
-                if one.name not in aparts:
-                    continue
-                apart = aparts[one.name]
-                how, _ = tuned(apart, one, data, bench.truth(size), bench.options.recall)
+            for name, apart in aparts.items():
                 for mode in ("vector", "words", "hybrid"):
-                    given = {**common, **how, "mode": mode, "by": "text"}
-                    workers[f"{one.name}, {mode}"] = (apart, "search", given)
+                    given = {**common, **hows[name], "mode": mode, "by": "text"}
+                    workers[f"{name}, {mode}"] = (apart, "search", given)
             if ours.name in aparts and load.clients == 1:
                 workers["encoding alone"] = (aparts[ours.name], "encode", {"calls": bench.options.calls})
             show_calls(bench.alternate(workers), "pairloom, hybrid", {})

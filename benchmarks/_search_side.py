@@ -59,7 +59,7 @@ class Side(ABC):
         """Makes the store ready to be asked."""
 
     @abstractmethod
-    def asker(self, **how: Any) -> Asker:
+    def asker(self, *_: Any, **how: Any) -> Asker:
         """A function that answers a question, in some way."""
 
     def build(self) -> Figures:
