@@ -19,7 +19,6 @@ ModelName = Annotated[
     str, Argument(metavar="MODEL", help="A model folder, an installed package that carries one, or a hub name.")
 ]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
-MeasuredPrecision = Annotated[Precision, Option(help="Of the computation; float16 is for GPUs, int8 for CPUs.")]
 FastPrecision = Annotated[
     Precision | None,
     Option(
