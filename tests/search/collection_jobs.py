@@ -35,7 +35,7 @@ def vector_of(text: str) -> npt.NDArray[np.float32]:
 
 
 def vectors_of(documents: Sequence[Document]) -> npt.NDArray[np.float32]:
-    return np.stack([vector_of(document.text) for document in documents]) if documents else np.zeros((0, DIMENSIONS))
+    return np.array([vector_of(document.text) for document in documents], np.float32).reshape(-1, DIMENSIONS)
 
 
 def make_document(number: int, version: int = 0) -> Document:

@@ -181,11 +181,13 @@ class Collection:
     ) -> list[list[Hit]]:
         checking.check_search(queries, k, mode)
         condition = None if filter is None else self._condition(filter)
+        if not len(queries):
+            return []
         texts = None if isinstance(queries, np.ndarray) else list(queries)
         vectors = None
         if texts is None:
             vectors, mode = self._checked_vectors(np.asarray(queries)), "vector"
-        elif mode != "words" and texts:
+        elif mode != "words":
             vectors = self._comparable(self.encoder.encode_query(texts))
         return self._finder.search(vectors, texts, k, mode, condition)
 

@@ -165,7 +165,7 @@ class Writer:
             return
         assert self._encoder is not None
         places: dict[bytes, int] = {}
-        texts = []
+        texts: list[str] = []
         for change in changes:  # a text that comes several times is encoded once
             if places.setdefault(change.hash, len(texts)) == len(texts):
                 texts.append(change.document.text)
