@@ -80,7 +80,7 @@ def test_from_a_file_to_hits(source: Path, model_folder: Path, tmp_path: Path) -
     begin, end = found["highlights"][0]
     assert text[begin:end] == "7"
     shown = good("search", "made", text, "-k", 1, "--mode", "vector", cwd=tmp_path)
-    assert "tag: odd · year: 2007 · open: false" in shown
+    assert "open: false · tag: odd · year: 2007" in shown
     nothing = run("search", "made", text, "--where", "year<1990", cwd=tmp_path)
     assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "nothing was found\n")
 

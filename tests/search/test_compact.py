@@ -80,7 +80,7 @@ def test_building_can_be_stopped(made: tuple[Path, FlatFile, CompactFacts], tmp_
     for count in (1, len(shares) - 1):
         looks = iter([False] * count + [True])
         with pytest.raises(StoppedError):
-            build_compact(tmp_path, made[1], watch=Watch(stop=lambda looks=looks: next(looks)))
+            build_compact(tmp_path, made[1], watch=Watch(stop=looks.__next__))
 
 
 def test_threads_may_share_it(made: tuple[Path, FlatFile, CompactFacts]) -> None:

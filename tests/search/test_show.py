@@ -15,7 +15,8 @@ def shown(query: str, *hits: Hit, colours: bool = False) -> str:
         file=io.StringIO(), width=80, force_terminal=colours, color_system="standard" if colours else None
     )
     console.print(render_hits(query, hits))
-    return str(console.file.getvalue())  # type: ignore[attr-defined]
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def test_metadata_is_a_line_of_its_own() -> None:

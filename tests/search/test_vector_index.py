@@ -128,12 +128,13 @@ def test_many_queries_and_wrong_ones(make: Make, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("pairloom.search.vector_index._QUERIES_AT_ONCE", 6)
     for mine, its in zip(index.search(QUERIES.astype(np.float64), 7), expected, strict=True):
         np.testing.assert_array_equal(mine, its)
-    for queries, allowed in (
+    wrong: list[tuple[Any, Any]] = [
         (QUERIES[:, :8], None),
         (QUERIES[0], None),
         (QUERIES, np.ones(5, dtype=np.bool_)),
         (QUERIES, np.ones(1600, dtype=np.uint8)),
-    ):
+    ]
+    for queries, allowed in wrong:
         with pytest.raises(ValueError, match=r"shape|mask"):
             index.search(queries, 7, allowed)
 
@@ -238,7 +239,7 @@ def test_a_build_that_is_stopped_leaves_nothing(make: Make, tmp_path: Path, kind
     for count in {0, 1, len(shares) // 2, len(shares) - 1}:
         looks = iter([False] * count + [True])
         with pytest.raises(StoppedError):
-            make("stopped", kind=kind, stop=lambda looks=looks: next(looks))
+            make("stopped", kind=kind, stop=looks.__next__)
         assert sorted(tmp_path.iterdir()) == before
 
 

@@ -148,4 +148,4 @@ def _between(k: float, at_10: float, at_100: float) -> float:
         return at_10
     if k >= 100:
         return max(at_10, at_100) * k / 100
-    return at_10 * (max(at_10, at_100) / at_10) ** math.log10(k / 10)
+    return at_10 * math.pow(max(at_10, at_100) / at_10, math.log10(k / 10))

@@ -224,12 +224,14 @@ def num_wanted(k: int, share: float) -> int:
 
 def _best_of_parts(parts: Iterable[Found], num_queries: int, k: int) -> Found:
     """The best of several parts' best; each part lies behind the one before it."""
-    best: Found = np.zeros((num_queries, 0), np.int64), np.zeros((num_queries, 0), np.float32)
-    for part in parts:
-        places, scores = (np.concatenate(pair, axis=1) for pair in zip(best, part, strict=True))
+    places: Positions = np.zeros((num_queries, 0), np.int64)
+    scores: Vectors = np.zeros((num_queries, 0), np.float32)
+    for more_places, more_scores in parts:
+        places = np.concatenate([places, more_places], axis=1)
+        scores = np.concatenate([scores, more_scores], axis=1)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        best = np.take_along_axis(places, order, 1), np.take_along_axis(scores, order, 1)
-    return best
+        places, scores = np.take_along_axis(places, order, 1), np.take_along_axis(scores, order, 1)
+    return places, scores
 
 
 def _moved(found: Found, to: Callable[[Positions], Positions]) -> Found:
