@@ -258,9 +258,9 @@ class Collection:
             "fingerprint": None if self.model is None else self.model.fingerprint,
             "dimensions": self.dimensions,
             "similarity": self.similarity_name,
-            "settings": about["settings"],
+            "settings": _given({**about["settings"], "dimensions": None, "similarity": None}),
             "weights": {"vector": weights[0], "words": weights[1]},
-            "index": None if index is None else {"generation": index["folder"], **index["facts"]},
+            "index": None if index is None else {"generation": index["folder"], **_given(index["facts"])},
             "beside_index": len(state.tail),
             "deleted_in_index": len(state.rows) - state.num_alive,
             "bytes": sum(file.stat().st_size for file in files),
@@ -358,7 +358,7 @@ class Collection:
 
             facts = self._builder.build(anew=anew, on_progress=advance)
         assert facts is not None  # nobody stops it
-        return facts
+        return _given(facts)
 
 
 def _create(path: Path, encoder: AnyEncoder | None, settings: Settings) -> Ledger:
@@ -377,3 +377,8 @@ def _create(path: Path, encoder: AnyEncoder | None, settings: Settings) -> Ledge
                 raise UsageError(f"{path}: {name} is {given}, and of {identity.name} {own}; leave it out")
     about = {"model": model, "dimensions": dimensions, "similarity": similarity, "settings": asdict(settings)}
     return Ledger.create(path, about)
+
+
+def _given(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts without those that say nothing."""
+    return {name: value for name, value in facts.items() if value is not None}
