@@ -20,7 +20,10 @@ ReadMetadata = Callable[[sqlite3.Connection, int, int], Iterable[tuple[int, Mapp
 """Reads ``(row, metadata)`` of the documents whose rows are greater than one number and at most another."""
 
 _LAST_ROW = 2**63 - 1
-_EQUALS = "SELECT group_concat(row) FROM facets WHERE field = :field AND kind = :kind AND value = :value AND row > :after AND row <= :upto"
+_EQUALS = (
+    "SELECT group_concat(row) FROM facets WHERE field = :field AND kind = :kind AND value = :value "
+    "AND row > :after AND row <= :upto"
+)
 _RANGE = (
     "SELECT group_concat(row) FROM facets WHERE field = :field AND kind = :kind AND value >= :least AND value <= :most "
     "AND value IS NOT :above AND value IS NOT :below AND row > :after AND row <= :upto"
@@ -28,7 +31,7 @@ _RANGE = (
 _EXISTS = "SELECT group_concat(row) FROM facets WHERE field = :field AND kind < :kind AND row > :after AND row <= :upto"
 # A leaf whose rows do not lie together by number is read whole to find a few newer ones; so many of its rows take as
 # long as the metadata of one document.
-_ROWS_A_DOCUMENT = 30
+_ROWS_A_DOCUMENT = 100
 
 
 def leaf_rows(connection: sqlite3.Connection, leaf: Leaf, after: int = 0, upto: int | None = None) -> Rows:
@@ -47,8 +50,7 @@ def leaf_rows(connection: sqlite3.Connection, leaf: Leaf, after: int = 0, upto: 
     found = [_read(connection, query, {**values, **limits}) for query, values in _queries(connection, leaf)]
     if not found:
         return np.empty(0, np.int64)
-    # Of one value the B-tree has the rows in order.
-    return found[0] if isinstance(leaf, Equals) else _sorted_once(np.concatenate(found))
+    return _sorted_once(np.concatenate(found))
 
 
 def evaluate(condition: Condition, leaf_mask: Callable[[Leaf], Mask], size: int) -> Mask:
