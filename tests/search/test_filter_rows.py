@@ -73,7 +73,7 @@ def test_what_is_found_between_rows(documents: list[Document], value: dict[str, 
             assert leaf_rows(connection, leaf, after, upto).tolist() == expected_rows(leaf, documents, after, upto)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(
     drawn=st.lists(drawn_filters.metadata, min_size=1, max_size=4),
     values=st.lists(drawn_filters.filters, min_size=1, max_size=3),
@@ -89,14 +89,14 @@ def test_a_cache_that_grows_with_the_documents_finds_what_matches(
     data: st.DataObject,
 ) -> None:
     # So many that the metadata of a few newer ones is less to read than what is known.
-    documents = [(2 * number, metadata) for number, metadata in enumerate(drawn * 40, start=1)]
+    documents = [(2 * number, metadata) for number, metadata in enumerate(drawn * 110, start=1)]
 
     def read_metadata(_: sqlite3.Connection, after: int, upto: int) -> list[Document]:
         return [document for document in documents if after < document[0] <= upto]
 
     cache = LeafCache(max_bytes, read_metadata if by_metadata else None)
     count = len(documents)
-    sizes = data.draw(st.lists(st.sampled_from([0, 1, count // 2, count - 2, count - 1, count]), max_size=4))
+    sizes = data.draw(st.lists(st.sampled_from([0, 1, count // 2, count - 1, count]), max_size=4))
     with closing(new_connection(documents)) as connection:
         for size, value in itertools.product(sizes, values):
             rows = np.array([row for row, _ in documents[:size]], np.int64)
@@ -130,6 +130,14 @@ def test_whole_numbers_are_compared_exactly_with_others() -> None:
             ]
         assert leaf_rows(connection, leaf_of({"n": float(2**53)})).tolist() == [1, 6]
         assert leaf_rows(connection, leaf_of({"n": {"gt": float(2**53)}})).tolist() == [2, 3, 4, 7]
+
+
+def test_rows_of_any_number_are_found() -> None:
+    rows = [1, 2**53 + 1, 2**62 + 1, 2**63 - 1]
+    with closing(new_connection((row, {"n": 1}) for row in rows)) as connection:
+        for value in ({"n": 1}, {"n": {"gt": 0}}):
+            assert leaf_rows(connection, leaf_of(value)).tolist() == rows
+            assert leaf_rows(connection, leaf_of(value), after=1, upto=2**62 + 1).tolist() == rows[1:3]
 
 
 def test_a_field_inside_another_is_one_by_its_whole_name() -> None:
@@ -184,8 +192,8 @@ def test_masks_of_and_or_and_not_by_hand(size: int) -> None:
 
 @pytest.fixture
 def traced() -> Iterator[tuple[sqlite3.Connection, list[str]]]:
-    """A collection of 100 documents, and the statements that are made to its facets."""
-    documents = [(row, {"n": row, "even": row % 2 == 0}) for row in range(1, 101)]
+    """A collection of 300 documents, and the statements that are made to its facets."""
+    documents = [(row, {"n": row, "even": row % 2 == 0}) for row in range(1, 301)]
     with closing(new_connection(documents)) as connection:
         statements: list[str] = []
         connection.set_trace_callback(lambda text: statements.append(text) if "FROM facets " in text else None)
@@ -235,14 +243,14 @@ def test_of_a_range_a_few_newer_rows_are_decided_by_their_metadata(
         return [(row, {"n": row}) for row in range(after + 1, upto + 1)]
 
     cache, leaf = LeafCache(read_metadata=read_metadata), leaf_of({"n": {"gt": 5}})
-    cache.mask(connection, leaf, rows_upto(98), 0)
+    cache.mask(connection, leaf, rows_upto(298), 0)
     assert (len(statements), read) == (1, [])
-    assert cache.mask(connection, leaf, rows_upto(100), 1).sum() == 95
-    assert (len(statements), read) == (1, [(98, 100)])
+    assert cache.mask(connection, leaf, rows_upto(300), 1).sum() == 295
+    assert (len(statements), read) == (1, [(298, 300)])
     equal = leaf_of({"even": True})
-    for last in (98, 100):
+    for last in (298, 300):
         cache.mask(connection, equal, rows_upto(last), 1)
-    assert (len(statements), read) == (3, [(98, 100)])
+    assert (len(statements), read) == (3, [(298, 300)])
 
 
 def test_what_was_not_asked_for_longest_goes_first(traced: tuple[sqlite3.Connection, list[str]]) -> None:

@@ -67,7 +67,7 @@ def test_conditions_by_hand(value: dict[str, Any], condition: object) -> None:
 
 
 def test_filters_that_mean_the_same_are_equal_and_hash_alike() -> None:
-    same = [
+    same: list[dict[str, Any]] = [
         {"a": 1, "b": {"in": ["x", "y"]}, "c": {"gt": "2020-01-31"}},
         {"c": {"gt": "2020-01-31T01:00:00+01:00"}, "b": {"in": ["y", "x", "x"]}, "a": 1.0},
         {"and": [{"a": 1}, {"and": [{"b": {"in": ["x", "y"]}}, {"c": {"gt": "2020-01-31T00:00Z"}}]}, {"a": 1}]},

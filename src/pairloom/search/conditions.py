@@ -182,11 +182,11 @@ def _misfit(leaf: Leaf, declared: FieldType) -> str | None:
             wanted: tuple[Scalar, ...] = (value,)
         case In(_, values):
             wanted = values
-    for kind, value in wanted:
+    for kind, held in wanted:
         if declared == "datetime":
-            fits = isinstance(value, str) and instant(value) is not None
+            fits = isinstance(held, str) and instant(held) is not None
         else:
             fits = declared == _TYPES[kind]
         if not fits:
-            return shown(value)
+            return shown(held)
     return None

@@ -21,16 +21,17 @@ ReadMetadata = Callable[[sqlite3.Connection, int, int], Iterable[tuple[int, Mapp
 
 _LAST_ROW = 2**63 - 1
 _EQUALS = (
-    "SELECT row FROM facets WHERE field = :field AND kind = :kind AND value = :value AND row > :after AND row <= :upto"
+    "SELECT group_concat(row) FROM facets WHERE field = :field AND kind = :kind AND value = :value "
+    "AND row > :after AND row <= :upto"
 )
 _RANGE = (
-    "SELECT row FROM facets WHERE field = :field AND kind = :kind AND value >= :least AND value <= :most "
+    "SELECT group_concat(row) FROM facets WHERE field = :field AND kind = :kind AND value >= :least AND value <= :most "
     "AND value IS NOT :above AND value IS NOT :below AND row > :after AND row <= :upto"
 )
-_EXISTS = "SELECT row FROM facets WHERE field = :field AND kind < :kind AND row > :after AND row <= :upto"
+_EXISTS = "SELECT group_concat(row) FROM facets WHERE field = :field AND kind < :kind AND row > :after AND row <= :upto"
 # A leaf whose rows do not lie together by number is read whole to find a few newer ones; so many of its rows take as
 # long as the metadata of one document.
-_ROWS_A_DOCUMENT = 30
+_ROWS_A_DOCUMENT = 100
 
 
 def leaf_rows(connection: sqlite3.Connection, leaf: Leaf, after: int = 0, upto: int | None = None) -> Rows:
@@ -49,8 +50,7 @@ def leaf_rows(connection: sqlite3.Connection, leaf: Leaf, after: int = 0, upto: 
     found = [_read(connection, query, {**values, **limits}) for query, values in _queries(connection, leaf)]
     if not found:
         return np.empty(0, np.int64)
-    # Of one value the B-tree has the rows in order.
-    return found[0] if isinstance(leaf, Equals) else np.unique(np.concatenate(found))
+    return _sorted_once(np.concatenate(found))
 
 
 def evaluate(condition: Condition, leaf_mask: Callable[[Leaf], Mask], size: int) -> Mask:
@@ -86,7 +86,7 @@ class _Known(NamedTuple):
     """A mask over the first rows, as it was at a change of the collection."""
 
     mask: Mask
-    count: int
+    num_true: int
     version: int
     num_bytes: int
 
@@ -135,11 +135,11 @@ class LeafCache:
         if known is None or known.version > version:
             known = _Known(_read_only(np.zeros(0, np.bool_)), 0, version, 0)
         if known.mask.size < rows.size:
-            newer = self._look_up(connection, leaf, rows[known.mask.size :], known.count)
+            newer = self._look_up(connection, leaf, rows[known.mask.size :], known.num_true)
             mask = _read_only(np.concatenate([known.mask, newer]))
             # A condition may be longer than its mask.
             num_bytes = mask.nbytes + len(repr(leaf))
-            known = _Known(mask, known.count + int(np.count_nonzero(newer)), version, num_bytes)
+            known = _Known(mask, known.num_true + int(np.count_nonzero(newer)), version, num_bytes)
             self._keep(leaf, known)
         return known.mask[: rows.size]
 
@@ -192,7 +192,17 @@ def _queries(connection: sqlite3.Connection, leaf: Leaf) -> Iterator[tuple[str, 
 
 
 def _read(connection: sqlite3.Connection, query: str, values: Mapping[str, object]) -> Rows:
-    return np.fromiter((row for (row,) in connection.execute(query, values)), np.int64)
+    # One string of all numbers takes less than half the time of a Python object for each.
+    (numbers,) = connection.execute(query, values).fetchone()
+    return np.empty(0, np.int64) if numbers is None else np.fromstring(numbers, np.int64, sep=",")
+
+
+def _sorted_once(rows: Rows) -> Rows:
+    """What ``np.unique`` gives, in a fraction of its time."""
+    rows.sort()
+    first = np.ones(rows.size, np.bool_)
+    np.not_equal(rows[1:], rows[:-1], out=first[1:])
+    return rows[first]
 
 
 def _read_only(mask: Mask) -> Mask:

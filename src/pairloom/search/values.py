@@ -90,7 +90,10 @@ def values_of(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     and empty objects have no values.
     """
     for name, value in metadata.items():
-        yield from _values(name, value)
+        if isinstance(value, (dict, list, tuple)):
+            yield from _values(name, value)
+        elif value is not None:
+            yield name, value
 
 
 def shown(value: object) -> str:
@@ -128,7 +131,7 @@ def _values(field: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _values(f"{field}.{name}", inner)
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, (list, tuple)):
         for inner in value:
             yield from _values(field, inner)
     elif value is not None:
