@@ -297,18 +297,18 @@ def test_of_a_very_common_word_the_newest_documents_are_ranked() -> None:
     newest = [row for row, text in texts.items() if "w0" in text.split()][-20:]
     expected = bm25(texts, ["w0"])
     with closing(fresh(texts)) as connection:
-        found = WordSearch(5, ranked_rows=20).search(connection, "w0", 10, num_documents=len(texts))
+        found = WordSearch(5, newest=20).search(connection, "w0", 10, num_documents=len(texts))
     assert [row for row, _ in found] == ranked({row: expected[row] for row in newest})[:10]
 
 
 def test_a_rare_word_is_not_lost_among_newer_documents_with_a_common_one() -> None:
     texts = {1: "zebra", **dict.fromkeys(range(2, 60), "apple"), 60: "apple pear", 61: "pear"}
     with closing(fresh(texts)) as connection:
-        found = WordSearch(1, ranked_rows=10).search(connection, "apple zebra pear", 12, num_documents=len(texts))
+        found = WordSearch(1, newest=10).search(connection, "apple zebra pear", 12, num_documents=len(texts))
         assert len(found) == 12
         assert found[0][0] == 1
         assert [row for row, _ in found][1:3] == [61, 60] or [row for row, _ in found][1:3] == [60, 61]
-        few = WordSearch(1, ranked_rows=10).search(connection, "apple zebra pear", 3, num_documents=len(texts))
+        few = WordSearch(1, newest=10).search(connection, "apple zebra pear", 3, num_documents=len(texts))
         # The next rarest comes back first.
         assert {row for row, _ in few} == {1, 60, 61}
 

@@ -3,9 +3,11 @@
 The index holds no texts, only which words stand where; the texts are the documents'. To delete a text from it, the index must be
 given the text again.
 
-How long a search takes follows from how many places it reads: a word that stands in a third of the documents costs a thousand times
-what a rare one does, and says next to nothing. So the rarest words of a query are ranked by, as many as stand in `POSTINGS`
-documents together. No list of stop words is needed, in no language.
+How long a search takes follows from how many places it reads: a word that stands in every third document says next to nothing, and
+takes longer than all others together. So the rarest words of a query count, as many as stand in `POSTINGS` documents together; no list
+of stop words is needed, in no language. And to score a document takes ten times as long as to learn that a word stands in it. So where
+many documents have one of the words, those are scored that have the most of them, weighed by how rare they are (a cascade: Wang et
+al. 2011, *A Cascade Ranking Model for Efficient Ranked Retrieval*, https://doi.org/10.1145/2009916.2009934).
 
 References:
     https://www.sqlite.org/fts5.html (tokenizers, contentless tables, the formula of ``bm25``); Robertson and Zaragoza 2009, *The
@@ -27,19 +29,26 @@ from pairloom.search.segment import query_words, segment
 
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Weights = npt.NDArray[np.float64]
+Operator = Literal["OR", "AND"]
 
 # Marks are part of words: without them a Hindi or Thai word would end at each vowel. Accents, which are marks, too, are taken off.
 TOKENIZER = "porter unicode61 remove_diacritics 2 categories ''L* N* M* Co''"
 """What a word is, as FTS5 reads it in a statement: letters, digits and marks, without case, accents and English endings."""
 
-POSTINGS = 10_000
+POSTINGS = 50_000
 """In how many documents the words of a query may stand together before the most common of them are left out."""
+
+# Up to so many are all scored.
+_SCORED_POSTINGS = 5_000
+# Of more, so many documents are scored.
+_CANDIDATES = 2_000
 
 MAX_WORDS = 128
 """Different words of a query that are looked at: a model, too, reads the beginning only, and each word costs a look-up."""
 
-# Of the documents that have nothing but a very common word, so many are ranked: the newest.
-_RANKED_ROWS = 50_000
+# Of the documents that have nothing but a very common word, so many are scored: the newest.
+_NEWEST = 50_000
 # What is known of a word's frequency is asked again when the collection has become larger or smaller by a tenth.
 _DRIFT = 0.1
 # Words that stand in more than a tenth of the documents show nothing when they are marked.
@@ -51,13 +60,12 @@ _LARGEST = 2**62  # that SQLite takes for a limit
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
 _ROWS = "SELECT json_group_array(rowid) FROM words WHERE words MATCH ?"
 # The plus keeps SQLite from asking the index once for each row of the list.
-_RANKED = """
+_SCORED = """
 SELECT row, score FROM (
-    SELECT rowid AS row, bm25(words) AS score FROM words
-    WHERE words MATCH ? AND +rowid {} (SELECT value FROM json_each(?)) ORDER BY rowid DESC LIMIT ?
+    SELECT rowid AS row, bm25(words) AS score FROM words WHERE words MATCH ? {} ORDER BY rowid DESC LIMIT ?
 ) ORDER BY score, row LIMIT ?
 """
-_RANKED_OF, _RANKED_WITHOUT = _RANKED.format("IN"), _RANKED.format("NOT IN")
+_BEST, _BEST_OF = _SCORED.format(""), _SCORED.format("AND +rowid IN (SELECT value FROM json_each(?))")
 
 
 def create_words(connection: sqlite3.Connection) -> None:
@@ -84,7 +92,7 @@ def delete_words(connection: sqlite3.Connection, texts: Iterable[tuple[int, str]
     )
 
 
-def matching(words: Iterable[str], operator: Literal["OR", "AND"] = "OR") -> str:
+def matching(words: Iterable[str], operator: Operator = "OR") -> str:
     """The FTS5 query that finds texts with at least one of some `query_words`, or with all of them."""
     return f" {operator} ".join(f'"{word}"' for word in words)
 
@@ -96,11 +104,21 @@ class WordSearch:
 
     Args:
         postings: In how many documents the words of a query may stand together.
-        ranked_rows: How many documents are ranked at most.
+        scored_postings: In how many, if all these documents are scored.
+        candidates: How many documents are scored otherwise, at least.
+        newest: How many documents are scored of those that have nothing but a very common word.
     """
 
-    def __init__(self, postings: int = POSTINGS, ranked_rows: int = _RANKED_ROWS) -> None:
-        self._postings, self._ranked_rows = postings, ranked_rows
+    def __init__(
+        self,
+        postings: int = POSTINGS,
+        *,
+        scored_postings: int = _SCORED_POSTINGS,
+        candidates: int = _CANDIDATES,
+        newest: int = _NEWEST,
+    ) -> None:
+        self._postings, self._scored_postings = postings, scored_postings
+        self._candidates, self._newest = candidates, newest
         self._frequencies: dict[str, int] = {}
         self._asked_at = 0
 
@@ -136,17 +154,26 @@ class WordSearch:
         if not words or k < 1:
             return []
         frequencies = self._ask(connection, words, num_documents)
-        rarest_first = sorted(words, key=frequencies.__getitem__)
+        rarest_first = tuple(sorted(words, key=frequencies.__getitem__))
         totals = accumulate(frequencies[word] for word in rarest_first)
-        num_kept = sum(total <= self._postings for total in totals)
-        attempts = (
-            matching(rarest_first[:num_kept]) or matching(words, "AND"),
-            matching(rarest_first[: num_kept + 1]),
-            matching(rarest_first),
-        )
+        num_kept = 1 if len(words) == 1 else sum(total <= self._postings for total in totals)
+        attempts: list[tuple[tuple[str, ...], Operator]] = [
+            (rarest_first[:num_kept], "OR") if num_kept else (words, "AND"),
+            (rarest_first[: num_kept + 1], "OR"),
+            (rarest_first, "OR"),
+        ]
         found: dict[int, float] = {}
-        for match in dict.fromkeys(attempts):
-            for row, score in self._rank(connection, match, k, allowed):
+        for some, operator in dict.fromkeys(attempts):
+            rows = None
+            num_postings = sum(frequencies[word] for word in some)
+            is_bounded = allowed is not None or num_postings <= self._postings
+            if operator == "OR" and len(some) > 1 and self._scored_postings < num_postings and is_bounded:
+                rows, weights = _weigh(connection, some, num_documents)
+                rows = _heaviest(*_let_through(allowed, rows, weights), max(k, self._candidates))
+            elif allowed is not None:
+                rows = _read_rows(connection, matching(some, operator))
+                rows = rows[allowed(rows)][-max(k, self._newest) :]
+            for row, score in _score(connection, matching(some, operator), rows, k, max(k, self._newest)):
                 found[row] = max(score, found.get(row, 0.0))  # the more words count, the higher
             if len(found) >= (k if complete else 1):
                 break
@@ -171,20 +198,48 @@ class WordSearch:
                 (known[word],) = connection.execute(_COUNT, (matching([word]), enough)).fetchone()
         return {word: known[word] for word in words}
 
-    def _rank(
-        self, connection: sqlite3.Connection, match: str, k: int, allowed: Callable[[Rows], Mask] | None
-    ) -> list[tuple[int, float]]:
-        statement, listed = _RANKED_WITHOUT, "[]"
-        if allowed is not None:
-            # To read the rows alone is far quicker than to rank them.
-            rows = np.array(json.loads(connection.execute(_ROWS, (match,)).fetchone()[0]), dtype=np.int64)
-            mask = allowed(rows)
-            few = np.count_nonzero(mask) * 2 < len(mask)
-            statement = _RANKED_OF if few else _RANKED_WITHOUT
-            listed = json.dumps(rows[mask if few else ~mask].tolist())
-        most = min(max(k, self._ranked_rows), _LARGEST)
-        found = connection.execute(statement, (match, listed, most, min(k, most)))
-        return [(row, -score) for row, score in found]
+
+def _read_rows(connection: sqlite3.Connection, match: str) -> Rows:
+    """The rows that match, in rising order."""
+    (listed,) = connection.execute(_ROWS, (match,)).fetchone()
+    return np.array(json.loads(listed), dtype=np.int64)
+
+
+def _weigh(connection: sqlite3.Connection, words: Sequence[str], num_documents: int) -> tuple[Rows, Weights]:
+    """The rows with at least one of the words, in rising order, and how much the words in each weigh together."""
+    parts = [_read_rows(connection, matching([word])) for word in words]
+    sizes = np.array([len(part) for part in parts])
+    weights = np.log(np.maximum(1, (num_documents - sizes + 0.5) / (sizes + 0.5)))
+    rows, places = np.unique(np.concatenate(parts), return_inverse=True)
+    return rows, np.bincount(places, weights=np.repeat(weights, sizes), minlength=len(rows))
+
+
+def _let_through(allowed: Callable[[Rows], Mask] | None, rows: Rows, weights: Weights) -> tuple[Rows, Weights]:
+    if allowed is None:
+        return rows, weights
+    mask = allowed(rows)
+    return rows[mask], weights[mask]
+
+
+def _heaviest(rows: Rows, weights: Weights, count: int) -> Rows:
+    """So many rows of the largest weights, of equal ones the newest."""
+    if len(rows) <= count:
+        return rows
+    least = np.partition(weights, -count)[-count]
+    certain, equal = rows[weights > least], rows[weights == least]
+    return np.concatenate([certain, equal[len(equal) - (count - len(certain)) :]])
+
+
+def _score(
+    connection: sqlite3.Connection, match: str, rows: Rows | None, k: int, newest: int
+) -> Iterable[tuple[int, float]]:
+    """The best ``k`` of some rows that match, or of the newest that do."""
+    k, newest = min(k, _LARGEST), min(newest, _LARGEST)
+    if rows is None:
+        found = connection.execute(_BEST, (match, newest, k))
+    else:
+        found = connection.execute(_BEST_OF, (match, json.dumps(rows.tolist()), newest, k))
+    return [(row, -score) for row, score in found]
 
 
 def _common_from(num_documents: int) -> float:
