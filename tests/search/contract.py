@@ -402,7 +402,8 @@ class CollectionContract:
         vectors = np.stack([np.zeros(DIMENSIONS), np.ones(DIMENSIONS)]).astype(np.float32)
         collection.add([Document("zero", "a"), Document("one", "b")], vectors=vectors)
         hits = collection.search(np.ones(DIMENSIONS, np.float32))
-        assert [(hit.id, hit.score) for hit in hits] == [("one", pytest.approx(DIMENSIONS)), ("zero", pytest.approx(0))]
+        assert ids(hits) == ["one", "zero"]
+        assert [hit.score for hit in hits] == pytest.approx([DIMENSIONS, 0])
 
     @pytest.mark.parametrize("similarity", ["cosine", "dot"])
     def test_the_nearest_vectors_are_found(self, backend: Backend, similarity: str) -> None:
@@ -421,7 +422,9 @@ class CollectionContract:
             own = [scores[number][int(hit.id[1:])] for hit in hits]
             np.testing.assert_allclose(own, wanted, atol=5e-3)
             assert len(set(ids(hits))) == 10
-            assert hits == collection.search(queries[number], 10)
+            alone = collection.search(queries[number], 10)
+            assert ids(alone) == ids(hits)
+            assert [hit.score for hit in alone] == pytest.approx([hit.score for hit in hits], abs=1e-5)
 
     def test_more_hits_than_documents(self, backend: Backend, encoder: Encoder) -> None:
         collection = backend.make(encoder)
@@ -462,7 +465,7 @@ class CollectionContract:
         ("東京", ["d5"]),
         ("京都", ["d5", "d6"]),
         ("寺", ["d6"]),
-        ("nothing of this", []),
+        ("nothing like it", []),
         ("seven numbers", ["d2", "d3"]),
     ])  # fmt: skip
     def test_words_find_the_texts_that_have_them(
@@ -487,8 +490,8 @@ class CollectionContract:
     def test_words_of_the_query_are_marked(self, backend: Backend, encoder: Encoder) -> None:
         collection = backend.make(encoder)
         collection.add(numbered())
-        for mode in ("words", "hybrid"):
-            hit = next(hit for hit in collection.search("brew", mode=cast("Mode", mode)) if hit.id == "d1")
+        for mode in MODES[1:]:
+            hit = next(hit for hit in collection.search("brew", mode=mode) if hit.id == "d1")
             assert [hit.text[begin:end] for begin, end in hit.highlights] == ["brew"]
 
     def test_who_is_first_in_both_lists_is_first(self, backend: Backend, encoder: Encoder) -> None:

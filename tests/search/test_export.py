@@ -113,7 +113,8 @@ def test_all_of_it_is_on_the_server(source: Folder, client: QdrantClient) -> Non
     assert target.count({"year": {"lt": 10}}) == 10
     for row in (1, 30):
         hit = target.search(source.vectors[row], 1)[0]
-        assert (hit.id, hit.score) == (source.documents[row].id, pytest.approx(1, abs=2e-3))
+        assert hit.id == source.documents[row].id
+        assert hit.score == pytest.approx(1, abs=2e-3)
     assert journals(source) == []
 
 
@@ -260,7 +261,7 @@ from tests.search.test_export import ADDRESS, folder
 exporting._SENT_AT_ONCE = 8
 client = QdrantClient(path=sys.argv[2])
 print("begins", flush=True)
-exporting.export_to_server(folder(Path(sys.argv[1]), 400), ADDRESS, client=client)
+exporting.export_to_server(folder(Path(sys.argv[1]), 160), ADDRESS, client=client)
 client.close()
 print("done", flush=True)
 """
@@ -273,7 +274,7 @@ def test_a_process_that_is_killed_at_any_moment_loses_nothing(tmp_path: Path) ->
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"}
     pause_s, killed = 0.02, 0
-    for _ in range(40):
+    for _ in range(20):
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True, cwd=tmp_path) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "begins\n"
@@ -282,12 +283,12 @@ def test_a_process_that_is_killed_at_any_moment_loses_nothing(tmp_path: Path) ->
             if process.stdout.readline() == "done\n":
                 break
         killed += 1
-        pause_s *= 1.3
-    assert killed > 3
+        pause_s *= 1.8
+    assert 3 < killed < 20
     client = QdrantClient(path=str(tmp_path / "server"))
     target = there(client)
-    wanted = folder(tmp_path / "collection", 400)
-    assert export_to_server(wanted, ADDRESS, client=client).documents == 400
+    wanted = folder(tmp_path / "collection", 160)
+    assert export_to_server(wanted, ADDRESS, client=client).documents == 160
     assert {document.id: document for document in target.documents()} == {
         document.id: document for document in wanted.documents.values()
     }
