@@ -250,6 +250,26 @@ def test_a_collection_without_a_model_and_an_empty_one(source: Folder, client: Q
     assert export_to_server(empty, Address(ADDRESS.url, "empty"), client=client).documents == 0
 
 
+def test_the_collection_in_a_folder_finds_the_same_on_the_server(tmp_path: Path, client: QdrantClient) -> None:
+    module = pytest.importorskip("pairloom.search.collection", reason="the collection in a folder is not there yet")
+    wanted = folder(tmp_path)
+    settings = Settings(fields={"year": "number"}, dimensions=DIMENSIONS, similarity="cosine")
+    with module.Collection(tmp_path / "collection", settings=settings) as here:
+        here.add(wanted.documents.values(), vectors=np.stack(list(wanted.vectors.values())))
+        here.upsert([Document("d7", "changed", {"year": 7})], vectors=-wanted.vectors[8][None])
+        here.delete(["d9"])
+        assert export_to_server(here, ADDRESS, client=client).documents == 49
+        target = there(client)
+        assert list(target.documents()) == list(here.documents())
+        for query in vectors_of(5, seed=2):
+            for wanted_filter in (None, {"year": {"gte": 20}}):
+                ours, theirs = (one.search(query, 10, filter=wanted_filter) for one in (here, target))
+                assert [hit.id for hit in ours] == [hit.id for hit in theirs]
+                assert [hit.score for hit in theirs] == pytest.approx([hit.score for hit in ours], abs=2e-3)
+        ours, theirs = (one.search("word changed", 10, mode="words") for one in (here, target))
+        assert theirs[0].id == ours[0].id == "d7"
+
+
 # A process that is killed. The server is imitated in its own process, with its data on disk.
 
 CHILD = """
