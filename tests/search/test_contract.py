@@ -140,7 +140,7 @@ def few(backend: Backend) -> AnyCollection:
 @pytest.fixture(scope="module")
 def filtered(backend: Backend) -> tuple[AnyCollection, Mapping[str, dict[str, Any]]]:
     """A collection that is only read, with metadata of all kinds, and the metadata."""
-    metadata = {f"d{number}": one for number, one in enumerate(random_metadata(120))}
+    metadata = {f"d{number}": one for number, one in enumerate(random_metadata(60))}
     collection = of_vectors(backend, fields=FIELDS)
     documents = [Document(id_, "every text", one) for id_, one in metadata.items()]
     collection.add(documents, vectors=vectors_of(len(documents)))

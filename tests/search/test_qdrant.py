@@ -192,7 +192,7 @@ def test_the_order_is_kept_over_many_pages(client: QdrantClient, monkeypatch: py
     wanted = [f"d{number}" for number in range(10)]
     assert [document.id for document in collection.documents()] == wanted
     # Two processes may give the same number at the same instant.
-    points = [point_id(f"d{number}") for number in range(2, 9)]
+    points = models.PointIdsList(points=[point_id(f"d{number}") for number in range(2, 9)])
     client.set_payload("texts", {"order": 7}, points=points)
     assert sorted(document.id for document in collection.documents()) == wanted
 

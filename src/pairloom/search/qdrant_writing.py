@@ -173,7 +173,7 @@ class Writer:
             return 0, 0
         assert self._encoder is not None
         places: dict[str, int] = {}
-        texts = []
+        texts: list[str] = []
         for change in changes:  # a text that comes several times is encoded once
             if places.setdefault(change.hashes.text, len(texts)) == len(texts):
                 texts.append(change.document.text)
