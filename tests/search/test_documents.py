@@ -406,6 +406,7 @@ def test_vectors_are_told_from_other_folders(vectors: Path, tmp_path: Path) -> N
 
 def test_a_source_is_given_once() -> None:
     refuse_repeated(["a", "b"])
-    for sources in (["a", Path("a")], []):
+    repeated: list[list[Path | str]] = [["a", Path("a")], []]
+    for sources in repeated:
         with pytest.raises(UsageError, match="give each source once, and at least one"):
             refuse_repeated(sources)
