@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._encode_apart import Apart
-from benchmarks._search_data import FACTS, Data, gather, make
+from benchmarks._search_data import FACTS, Data, encode, gather, grow
 from benchmarks._search_growth import Growth
 from benchmarks._search_lancedb import Lance
 from benchmarks._search_pairloom import Pairloom
@@ -128,19 +128,19 @@ class Bench:
         """Texts and vectors, which are made if they are not there.
 
         Raises:
-            SystemExit: Those that are there are another model's, or too few.
+            SystemExit: Those that are there are another model's.
         """
-        folder, options = self.cache / "data", self.options
-        if (folder / FACTS).exists():
-            data = Data(folder)
-            if data.facts["model"] != load_model(self.model).fingerprint:
+        options = self.options
+        encoded, rows = self.cache / "encoded", max(self.sizes)
+        if (encoded / FACTS).exists():
+            real = Data(encoded)
+            if real.facts["model"] != load_model(self.model).fingerprint:
                 raise SystemExit(f"{self.cache} has vectors of another model; take another folder")
-            if data.facts["rows"] < self.sizes[-1] or data.facts["further"] < options.further:
-                raise SystemExit(f"{self.cache} was made for fewer rows; take another folder")
         else:
             texts, questions = gather(options.pairs, self.task, options.questions, count=options.texts)
-            encoder = Encoder(self.model, device="cpu", threads=options.threads)
-            data = make(folder, texts, questions, encoder, rows=self.sizes[-1], further=options.further)
+            real = encode(encoded, texts, questions, Encoder(self.model, device="cpu", threads=options.threads))
+        folder = self.cache / f"rows-{rows}-{options.further}"
+        data = Data(folder) if (folder / FACTS).exists() else grow(real, folder, rows, options.further)
         questions, _ = data.questions()
         print(f"  {data.num_real:,} texts, {data.facts['rows']:,} rows, {len(questions):,} questions", flush=True)
         print(f"  {Growth(**data.facts['growth']).describe()}", flush=True)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks._search_growth import Growth, altered, choose, copies, spread
+from benchmarks._search_growth import altered, choose, copies, spread
 from benchmarks._search_rows import Mask, Rows, Vectors, read_lines, write_lines
 from benchmarks._train_pairs import distinct_pairs, read_pair_file
 from pairloom import Encoder
@@ -32,6 +32,7 @@ FACTS = "facts.json"
 # Fields by which searches are filtered, and how many values each has, equally often.
 SHARES = {"ten": 10, "hundred": 100, "ten_thousand": 10_000}
 _FURTHER_SEED = 1
+_ENCODED = ("texts.jsonl", "vectors.npy", "questions.jsonl", "questions.npy")
 Labelled = tuple[str, str]
 
 
@@ -149,55 +150,54 @@ def _clean(pairs: Sequence[Path], count: int | None) -> Iterator[tuple[str, str,
             yield path.name.split(".")[0], clean_text(title), clean_text(body)
 
 
-def make(
-    folder: Path, texts: list[Labelled], questions: list[Question], encoder: Encoder, *, rows: int = 0, further: int = 0
-) -> Data:
-    """Fills a folder. ``facts.json`` is written last: without it the folder is not finished, and is made anew.
+def encode(folder: Path, texts: list[Labelled], questions: list[Question], encoder: Encoder) -> Data:
+    """Fills a folder with texts, questions and their vectors.
 
-    Args:
-        folder: Where.
-        texts: See `gather`.
-        questions: See `gather`.
-        encoder: Whose vectors they get.
-        rows: How many there are to be at most; by default the real ones.
-        further: How many to add later.
+    Its facts are written last: a folder without them is not finished, and is made anew.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_lines(folder / "texts.jsonl", texts)
     write_lines(folder / "questions.jsonl", [list(vars(question).values()) for question in questions])
-    vectors = normalize(encoder.encode_document([text for text, _ in texts], show_progress=sys.stderr.isatty()))
-    asked = normalize(encoder.encode_query([question.text for question in questions]))
-    np.save(folder / "vectors.npy", vectors)
-    np.save(folder / "questions.npy", asked)
-    facts: dict[str, Any] = {
-        "model": encoder.fingerprint,
-        "texts": len(texts),
-        "rows": max(rows, len(texts)),
-        "further": further,
-    }
-    if rows > len(texts) or further:
-        growth = choose(vectors, asked, max(rows, 2 * len(texts)))
-        facts["growth"] = growth.to_json()
-        grow(folder, vectors, texts, growth, rows, further)
-    (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    return Data(folder)
+    vectors = encoder.encode_document([text for text, _ in texts], show_progress=sys.stderr.isatty())
+    np.save(folder / "vectors.npy", normalize(vectors))
+    np.save(folder / "questions.npy", normalize(encoder.encode_query([question.text for question in questions])))
+    return _finished(folder, {"model": encoder.fingerprint, "texts": len(texts), "rows": len(texts), "further": 0})
 
 
-def grow(folder: Path, real: Vectors, texts: list[Labelled], growth: Growth, rows: int, further: int) -> None:
-    """Writes the rows beyond the real ones."""
-    root, only = spread(real), [text for text, _ in texts]
-    if rows > len(real):
+def grow(data: Data, folder: Path, rows: int, further: int) -> Data:
+    """Fills another folder with the same and with more rows.
+
+    Args:
+        data: The real ones.
+        folder: Where.
+        rows: How many there are to be, if these are more than the real ones.
+        further: How many to add later.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _ENCODED:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).hardlink_to(data.folder / name)
+    real, texts = data.rows.read(0, data.num_real), list(data.texts())
+    count, only = max(rows, len(real)), [text for text, _ in texts]
+    growth, root = choose(real, data.questions()[1], max(rows, 2 * len(real))), spread(real)
+    if count > len(real):
         shutil.copyfile(folder / "texts.jsonl", folder / "grown.jsonl")
-        made = np.lib.format.open_memmap(folder / "grown.npy", "w+", np.float32, (rows, real.shape[1]))
+        made = np.lib.format.open_memmap(folder / "grown.npy", "w+", np.float32, (count, real.shape[1]))
         made[: len(real)] = real
-        _fill(made, len(real), copies(real, root, growth.sigma, len(real), rows))
+        _fill(made, len(real), copies(real, root, growth.sigma, len(real), count))
         with (folder / "grown.jsonl").open("a", encoding="utf-8") as stream:
-            for row, text in zip(range(len(real), rows), altered(only, len(real), rows), strict=True):
+            for row, text in enumerate(altered(only, len(real), count), len(real)):
                 stream.write(json.dumps([text, texts[row % len(texts)][1]], ensure_ascii=False) + "\n")
     added = [*copies(real, root, growth.sigma, 0, further, _FURTHER_SEED)]
     np.save(folder / "further.npy", np.concatenate([real[:0], *added]))
-    lines = zip(range(further), altered(only, 0, further, _FURTHER_SEED), strict=True)
+    lines = enumerate(altered(only, 0, further, _FURTHER_SEED))
     write_lines(folder / "further.jsonl", ([text, texts[row % len(texts)][1]] for row, text in lines))
+    return _finished(folder, data.facts | {"rows": count, "further": further, "growth": growth.to_json()})
+
+
+def _finished(folder: Path, facts: dict[str, Any]) -> Data:
+    (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return Data(folder)
 
 
 def _fill(made: npt.NDArray[np.float32], begin: int, blocks: Iterable[Vectors]) -> None:

@@ -24,7 +24,7 @@ _SAMPLE = 500
 _STEPS = 14
 # Copies beyond it are nearly all noise.
 _LARGEST_SIGMA = 4.0
-# Of a copy's words. With them no two texts are the same, and ties do not decide a ranking.
+# Of a copy's words, but at least one: texts that are the same would leave rankings to chance.
 ALTERED_WORDS = 0.2
 _POOL_WORDS = 1_000_000
 
@@ -155,7 +155,8 @@ def altered(texts: Sequence[str], begin: int, end: int, seed: int = 0) -> Iterat
     dice = np.random.default_rng([seed, begin])
     for row in range(begin, end):
         words = texts[row % len(texts)].split()
-        places = np.flatnonzero(dice.random(len(words)) < ALTERED_WORDS).tolist()
+        chances = dice.random(len(words))
+        places = np.flatnonzero((chances < ALTERED_WORDS) | (chances == chances.min())).tolist()
         for place, word in zip(places, dice.integers(len(pool), size=len(places)).tolist(), strict=True):
             words[place] = pool[word]
         yield " ".join(words)

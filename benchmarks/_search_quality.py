@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks._search_bench import LANCE_GRAPH, PAIRLOOM, SEMANTIC_SEARCH, Bench, Contestant
-from benchmarks._search_data import FACTS, Data, Labelled, Question, make
+from benchmarks._search_data import FACTS, Data, Labelled, Question, encode
 from pairloom import Encoder
 from pairloom.evaluate import bootstrap
 from pairloom.evaluate.metrics import RETRIEVAL_DEPTH, retrieval_metrics
@@ -86,7 +86,7 @@ def task_data(bench: Bench) -> tuple[Data, Grades]:
     if not (folder / FACTS).exists():
         texts: list[Labelled] = [(document.text, task.name) for document in documents]
         questions = [Question(query.text, -1, task.name) for query in task.queries]
-        make(folder, texts, questions, Encoder(bench.model, device="cpu", threads=bench.options.threads))
+        encode(folder, texts, questions, Encoder(bench.model, device="cpu", threads=bench.options.threads))
     data = Data(folder)
     row = {document.id: str(number) for number, document in enumerate(documents)}
     judgements = {
