@@ -143,8 +143,8 @@ def _open(job: Making, encoder: AnyEncoder, settings: Settings) -> Collection:
     from pairloom.search.collection import Collection
 
     try:
-        return Collection(job.path, encoder, create=True, settings=settings)
+        return Collection(job.path, encoder, create=True, settings=settings, background=False)
     except CollectionError:
         if not job.goes_on:
             raise
-        return Collection(job.path, encoder, create=False)
+        return Collection(job.path, encoder, create=False, background=False)

@@ -59,12 +59,12 @@ def open_folder(location: str, model: str | None = None, **engine: Any) -> Colle
 
     if is_address(location):
         raise UsageError(f"{location}: this is done to a folder; a Qdrant server looks after its collections itself")
-    collection = Collection(location, create=False)
+    collection = Collection(location, create=False, background=False)
     names = _models(collection.model, model, engine)
     if names is None:
         return collection
     collection.close()
-    return Collection(location, load_encoder(*names, **engine), create=False)
+    return Collection(location, load_encoder(*names, **engine), create=False, background=False)
 
 
 def declared_fields(collection: Collection | QdrantCollection) -> Mapping[str, FieldType]:

@@ -52,6 +52,8 @@ class Collection:
         encoder: The model; by default the one that made the vectors is loaded when it is needed.
         create: Whether it must be new (True), must be there (False), or is made if it is not there.
         settings: Of a new one.
+        background: Whether an index is built in the background when it is worth it. Who writes much at once calls `build` when
+            all is written instead.
 
     Raises:
         CollectionError: It is not there or is there, is damaged, or its vectors were made by another model.
@@ -65,6 +67,7 @@ class Collection:
         *,
         create: bool | None = None,
         settings: Settings | None = None,
+        background: bool = True,
     ) -> None:
         self.path = Path(path)
         if create or (create is None and not is_collection(self.path)):
@@ -81,6 +84,7 @@ class Collection:
         if encoder is not None:
             self._check(encoder)
         self._encoder = encoder
+        self._background = background
         self.dimensions: int = about["dimensions"]
         self.similarity_name: str = about["similarity"]
         dtype = np.dtype(self.settings.storage).newbyteorder("<")
@@ -279,6 +283,7 @@ class Collection:
 
     def build(self, *, show_progress: bool = False) -> dict[str, Any] | None:
         """Builds the index if it is worth it, and waits for it. Returns what is known of it, None if nothing was built."""
+        self._builder.wait()
         with self._finder.reading() as (_, state):
             if not self._builder.is_due(state):
                 return None
@@ -337,10 +342,17 @@ class Collection:
         self.model.check(ModelIdentity.of(encoder), str(self.path))
 
     def _on_damage(self, sentence: str) -> None:
-        logger.warning("%s; the index is built again from the ledger, and searching is exact until then", sentence)
-        self._builder.start()
+        if self._background:
+            logger.warning("%s; the index is built again from the ledger, and searching is exact until then", sentence)
+            self._builder.start()
+        else:
+            logger.warning(
+                "%s; searching is exact until pairloom collection rebuild has built the index again", sentence
+            )
 
     def _build_if_due(self) -> None:
+        if not self._background:
+            return
         with self._finder.reading() as (_, state):
             if self._builder.is_due(state):
                 self._builder.start()
