@@ -143,7 +143,7 @@ class Writer:
                 )
             old = tables.read_vectors(connection, [one.row for one in stored.values()], self._dtype, self._dimensions)
         changes = []
-        for number in last.values():
+        for number in sorted(last.values()):
             document = block[number]
             change = _Change(document, text_hash(document.text), as_json(document.metadata), stored.get(document.id))
             before = change.stored
