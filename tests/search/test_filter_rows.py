@@ -314,7 +314,7 @@ def test_a_mask_made_before_holds_for_those_who_see_more() -> None:
         insert_facets(connection, [(9, {"tag": "x"})])
         assert cache.mask(connection, leaf, rows, 2).tolist() == [True, True, True, False]
         assert LeafCache().mask(connection, leaf, rows[:3], 3).tolist() == [True, True, True]
-        assert LeafCache().mask(connection, leaf, rows[[0, 2]], 3).tolist() == [True, True]
+        assert LeafCache().mask(connection, leaf, rows[[0, 3]], 3).tolist() == [True, False]
 
 
 def test_threads_share_a_cache(tmp_path: Path) -> None:

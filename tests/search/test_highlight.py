@@ -12,7 +12,10 @@ from pairloom.search.highlight import excerpt, highlights
 from pairloom.search.segment import CLOSE, OPEN, SEPARATOR
 
 TEXTS = st.text(
-    st.one_of(st.characters(exclude_categories=["Cn"]), st.sampled_from("ab  東京ｶﾞ\x1d\x1e\x1f\0\ud800Ａé")),
+    st.one_of(
+        st.characters(categories=["L", "M", "N", "Z", "Cc", "Co", "Cs"]),
+        st.sampled_from("ab .,-「🤣東京ｶﾞ\x1d\x1e\x1f\0\ud800Ａé"),
+    ),
     max_size=40,
 )
 

@@ -16,7 +16,7 @@ def pieces(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "plain text, with signs; and\nlines", "Crème brûlée – à la carte…", "हिन्दी में खोज", "שלום мир 🙂"]
+    "text", ["", "plain text, with signs; and\nlines", "Crème brûlée – à la carte…", "हिन्दी में खोज", "שלום мир ☀"]
 )
 def test_scripts_with_spaces_stay_as_they_are(text: str) -> None:
     assert segment(text) == text
@@ -45,6 +45,7 @@ def test_what_would_be_in_the_way_is_replaced_one_by_one() -> None:
     assert segment(f"a\0b{OPEN}c{CLOSE}d{SEPARATOR}e") == "a b c d e"
     assert segment("é\0\ud800\udfff\x1f.") == "é    ."
     assert segment("ＡＢＣ１２３！ ❤\ufe0f") == "ABC123! ❤ "
+    assert segment("so cool🤣🥲 ₿5") == "so cool    5"
     assert pieces("葛\U000e0100城") == ["葛", " ", "城"]
 
 
@@ -72,6 +73,7 @@ def test_what_is_no_separator_stands_for_one_character(text: str) -> None:
         ("ＡＰＩ", ("api",)),
         ("a\0b\ud800c", ("a", "b", "c")),
         ("  \n …!? 🙂 ❤\ufe0f", ()),
+        ("lol🤣lol2", ("lol", "lol2")),
         ("", ()),
     ],
 )

@@ -7,7 +7,7 @@ by which it is found wherever it stands, with no dictionary of any language (ove
 Words and N-grams for Chinese Information Retrieval*, https://doi.org/10.1145/355214.355235).
 
 Before that, characters that would be in the way are replaced one by one, so that places in the text stay what they are:
-separators, NUL and halves of surrogate pairs by a space, fullwidth letters and digits by the plain ones.
+separators, NUL, emoji and halves of surrogate pairs by a space, fullwidth letters and digits by the plain ones.
 """
 
 from __future__ import annotations
@@ -49,8 +49,12 @@ _LETTERS = (
 _CHARACTER = re.compile(f"[{_LETTERS}][{_MARKS}]*|[{_MARKS}]+")
 _RUN = re.compile(f"[{_LETTERS}{_MARKS}]+")
 
-# Selectors of variants choose how a letter or an emoji is drawn, and would count as letters.
-_GAPS = "\0\x1d-\x1f\ud800-\udfff\ufe00-\ufe0f\U000e0100-\U000e01ef"
+# What would count as a letter and is none: what chooses how a letter or an emoji is drawn; and currencies, arrows and emoji, since
+# to FTS5 whatever Unicode has assigned after 2012 is a letter. The ranges do not depend on the version of Python.
+_GAPS = (
+    "\0\x1d-\x1f\ud800-\udfff\ufe00-\ufe0f\U000e0000-\U000e0fff"
+    "\u061c\u2066-\u2069\u20a0-\u20cf\u218a\u218b\u23f4-\u23ff\u2700\u2b00-\u2bff\u2e3c-\u2e5d\u32ff\ufdfe\ufdff\U0001f000-\U0001fbef"
+)
 _GAP = re.compile(f"[{_GAPS}]")
 _FULLWIDTH = re.compile("[\uff01-\uff5e]")
 _FULLWIDTH_OFFSET = 0xFEE0

@@ -36,13 +36,13 @@ Operator = Literal["OR", "AND"]
 TOKENIZER = "porter unicode61 remove_diacritics 2 categories ''L* N* M* Co''"
 """What a word is, as FTS5 reads it in a statement: letters, digits and marks, without case, accents and English endings."""
 
-POSTINGS = 50_000
+POSTINGS = 30_000
 """In how many documents the words of a query may stand together before the most common of them are left out."""
 
 # Up to so many are all scored.
 _SCORED_POSTINGS = 5_000
 # Of more, so many documents are scored.
-_CANDIDATES = 2_000
+_CANDIDATES = 500
 
 MAX_WORDS = 128
 """Different words of a query that are looked at: a model, too, reads the beginning only, and each word costs a look-up."""
@@ -55,10 +55,12 @@ _DRIFT = 0.1
 _COMMON = 0.1
 _FEW_DOCUMENTS = 10
 _REMEMBERED_WORDS = 100_000
+_LEAST_WEIGHT = 1e-6
+_DENSE_ROWS = 2**22  # of which a number each is held, which is quicker than to sort
 _LARGEST = 2**62  # that SQLite takes for a limit
 
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
-_ROWS = "SELECT json_group_array(rowid) FROM words WHERE words MATCH ?"
+_ROWS = "SELECT group_concat(rowid) FROM words WHERE words MATCH ?"  # one string is read sooner than many numbers
 # The plus keeps SQLite from asking the index once for each row of the list.
 _SCORED = """
 SELECT row, score FROM (
@@ -143,8 +145,8 @@ class WordSearch:
             k: How many.
             num_documents: How many documents there are.
             allowed: Says of row numbers, in any order, which may be found; as many are found as if there were no others.
-            complete: Whether fewer than ``k`` are too few; otherwise only none are. The others have nothing but common words, which
-                take time and are the last of the ranking.
+            complete: Whether fewer than ``k`` are too few; otherwise only none are, and of documents that have nothing but a very
+                common word a fifth as many are looked at. That is enough where the ranking is one of several.
 
         Returns:
             Row numbers with their BM25 (k1 = 1.2, b = 0.75) by the words that count, best first, the older of equal ones first. Of
@@ -162,6 +164,7 @@ class WordSearch:
             (rarest_first[: num_kept + 1], "OR"),
             (rarest_first, "OR"),
         ]
+        newest = max(k, self._newest if complete else self._newest // 5)
         found: dict[int, float] = {}
         for some, operator in dict.fromkeys(attempts):
             rows = None
@@ -172,8 +175,8 @@ class WordSearch:
                 rows = _heaviest(*_let_through(allowed, rows, weights), max(k, self._candidates))
             elif allowed is not None:
                 rows = _read_rows(connection, matching(some, operator))
-                rows = rows[allowed(rows)][-max(k, self._newest) :]
-            for row, score in _score(connection, matching(some, operator), rows, k, max(k, self._newest)):
+                rows = rows[allowed(rows)][-newest:]
+            for row, score in _score(connection, matching(some, operator), rows, k, newest):
                 found[row] = max(score, found.get(row, 0.0))  # the more words count, the higher
             if len(found) >= (k if complete else 1):
                 break
@@ -202,16 +205,26 @@ class WordSearch:
 def _read_rows(connection: sqlite3.Connection, match: str) -> Rows:
     """The rows that match, in rising order."""
     (listed,) = connection.execute(_ROWS, (match,)).fetchone()
-    return np.array(json.loads(listed), dtype=np.int64)
+    return np.fromstring(listed or "", dtype=np.int64, sep=",")
 
 
 def _weigh(connection: sqlite3.Connection, words: Sequence[str], num_documents: int) -> tuple[Rows, Weights]:
     """The rows with at least one of the words, in rising order, and how much the words in each weigh together."""
-    parts = [_read_rows(connection, matching([word])) for word in words]
+    parts = [part for word in words if len(part := _read_rows(connection, matching([word])))]
+    if not parts:
+        return np.zeros(0, np.int64), np.zeros(0)
     sizes = np.array([len(part) for part in parts])
-    weights = np.log(np.maximum(1, (num_documents - sizes + 0.5) / (sizes + 0.5)))
-    rows, places = np.unique(np.concatenate(parts), return_inverse=True)
-    return rows, np.bincount(places, weights=np.repeat(weights, sizes), minlength=len(rows))
+    # As FTS5 has it, where a word of most documents weighs next to nothing.
+    each = np.log(np.maximum(1, (num_documents - sizes + 0.5) / (sizes + 0.5))) + _LEAST_WEIGHT
+    first, last = min(part[0] for part in parts), max(part[-1] for part in parts)
+    if last - first < _DENSE_ROWS:
+        weights = np.zeros(last - first + 1)
+        for part, weight in zip(parts, each, strict=True):
+            weights[part - first] += weight
+        places = np.flatnonzero(weights)
+        return places + first, weights[places]
+    rows, inverse = np.unique(np.concatenate(parts), return_inverse=True)
+    return rows, np.bincount(inverse, weights=np.repeat(each, sizes))
 
 
 def _let_through(allowed: Callable[[Rows], Mask] | None, rows: Rows, weights: Weights) -> tuple[Rows, Weights]:
