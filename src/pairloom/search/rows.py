@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -92,6 +92,12 @@ def documents_after(connection: sqlite3.Connection, row: int, limit: int) -> lis
         "SELECT row, id, text, metadata, checksum FROM documents WHERE row > ? ORDER BY row LIMIT ?", (row, limit)
     )
     return [(number, _document(number, *columns)) for number, *columns in found]
+
+
+def metadata_between(connection: sqlite3.Connection, after: int, upto: int) -> Iterator[tuple[int, Any]]:
+    """The metadata of the rows behind ``after``, up to ``upto``."""
+    query = "SELECT row, metadata FROM documents WHERE row > ? AND row <= ?"
+    return ((row, json.loads(metadata)) for row, metadata in connection.execute(query, (after, upto)))
 
 
 def vectors_after(

@@ -213,7 +213,7 @@ class States:
             int(alive.sum()),
             upto,
             last,
-            LeafCache(),
+            LeafCache(read_metadata=tables.metadata_between),
         )
         return state, gone
 
