@@ -36,7 +36,7 @@ Operator = Literal["OR", "AND"]
 TOKENIZER = "porter unicode61 remove_diacritics 2 categories ''L* N* M* Co''"
 """What a word is, as FTS5 reads it in a statement: letters, digits and marks, without case, accents and English endings."""
 
-POSTINGS = 30_000
+POSTINGS = 40_000
 """In how many documents the words of a query may stand together before the most common of them are left out."""
 
 # Up to so many are all scored.
@@ -224,7 +224,7 @@ def _weigh(connection: sqlite3.Connection, words: Sequence[str], num_documents: 
         places = np.flatnonzero(weights)
         return places + first, weights[places]
     rows, inverse = np.unique(np.concatenate(parts), return_inverse=True)
-    return rows, np.bincount(inverse, weights=np.repeat(each, sizes))
+    return rows, np.asarray(np.bincount(inverse, weights=np.repeat(each, sizes)), dtype=np.float64)
 
 
 def _let_through(allowed: Callable[[Rows], Mask] | None, rows: Rows, weights: Weights) -> tuple[Rows, Weights]:
