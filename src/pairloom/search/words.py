@@ -5,7 +5,7 @@ given the text again.
 
 How long a search takes follows from how many places it reads: a word that stands in every third document says next to nothing, and
 takes longer than all others together. So the rarest words of a query count, as many as stand in `POSTINGS` documents together; no list
-of stop words is needed, in no language. And to score a document takes ten times as long as to learn that a word stands in it. So where
+of stop words is needed, in no language. And to score a document takes far longer than to learn that a word stands in it. So where
 many documents have one of the words, those are scored that have the most of them, weighed by how rare they are (a cascade: Wang et
 al. 2011, *A Cascade Ranking Model for Efficient Ranked Retrieval*, https://doi.org/10.1145/2009916.2009934).
 
