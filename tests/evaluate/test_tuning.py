@@ -156,7 +156,7 @@ def test_reports() -> None:
     assert "on all 41" in said
     assert "The collection now searches with vector" in said
     same = lines(found_by([1] * 40, [1] * 40))
-    assert "The weights stay as they were, vector 0.5, words 0.5" in same
+    assert "The weights stay as they were, vector 0.5, words 0.5: no others are better." in same
     facts = tuning_to_json(tuning)
     assert json.loads(json.dumps(facts)) == facts
     assert facts["weights"] == {"vector": tuning.weights.vector, "words": tuning.weights.words}

@@ -105,7 +105,12 @@ def render_tuning(tuning: Tuning) -> Group:
         Text(
             f"The collection now searches with {_weights(tuning.weights)}."
             if tuning.is_better
-            else f"The weights stay as they were, {_weights(tuning.before)}: on the other queries the new ones are no better."
+            else f"The weights stay as they were, {_weights(tuning.before)}: "
+            + (
+                "no others are better."
+                if tuning.weights == tuning.before
+                else "on the other queries the new ones are not better."
+            )
         ),
     ]
     return Group(*lines)

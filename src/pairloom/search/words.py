@@ -5,7 +5,7 @@ given the text again.
 
 How long a search takes follows from how many places it reads: a word that stands in every third document says next to nothing, and
 takes longer than all others together. So the rarest words of a query count, as many as stand in `POSTINGS` documents together; no list
-of stop words is needed, in no language. And to score a document takes ten times as long as to learn that a word stands in it. So where
+of stop words is needed, in no language. And to score a document takes far longer than to learn that a word stands in it. So where
 many documents have one of the words, those are scored that have the most of them, weighed by how rare they are (a cascade: Wang et
 al. 2011, *A Cascade Ranking Model for Efficient Ranked Retrieval*, https://doi.org/10.1145/2009916.2009934).
 
@@ -36,7 +36,7 @@ Operator = Literal["OR", "AND"]
 TOKENIZER = "porter unicode61 remove_diacritics 2 categories ''L* N* M* Co''"
 """What a word is, as FTS5 reads it in a statement: letters, digits and marks, without case, accents and English endings."""
 
-POSTINGS = 30_000
+POSTINGS = 40_000
 """In how many documents the words of a query may stand together before the most common of them are left out."""
 
 # Up to so many are all scored.
@@ -224,7 +224,7 @@ def _weigh(connection: sqlite3.Connection, words: Sequence[str], num_documents: 
         places = np.flatnonzero(weights)
         return places + first, weights[places]
     rows, inverse = np.unique(np.concatenate(parts), return_inverse=True)
-    return rows, np.bincount(inverse, weights=np.repeat(each, sizes))
+    return rows, np.asarray(np.bincount(inverse, weights=np.repeat(each, sizes)), dtype=np.float64)
 
 
 def _let_through(allowed: Callable[[Rows], Mask] | None, rows: Rows, weights: Weights) -> tuple[Rows, Weights]:
