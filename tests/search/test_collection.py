@@ -189,6 +189,21 @@ def test_hybrid_is_the_fusion_of_both(tmp_path: Path, model_folder: Path) -> Non
         assert again.weights == (0.2, 0.8)
 
 
+def test_words_that_another_version_has_cut_are_listed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_collection(tmp_path / "c") as collection:
+        put(collection, [make_document(number) for number in range(20)])
+    monkeypatch.setattr("pairloom.search.words.segment", lambda text: text.replace("number7", "seven"))
+    for module in ("ledger", "verifying"):
+        monkeypatch.setattr(f"pairloom.search.{module}.WORDS_VERSION", 2)
+    for times in (1, 1):
+        with Collection(tmp_path / "c") as collection:
+            assert [hit.id for hit in collection.search("seven", 5, mode="words")] == ["dök 7"]
+            assert caplog.text.count("listed anew") == times
+            collection.verify()
+
+
 def test_words_are_highlighted(tmp_path: Path, model_folder: Path) -> None:
     with Collection(tmp_path / "c", Encoder(model_folder)) as collection:
         collection.add(documents_of(TEXTS))

@@ -59,7 +59,9 @@ def evaluate(
 
     How a collection shall weigh meaning and words: `pairloom evaluate collection task --tune`
     """
-    if (Path(model) / "ledger.db").is_file():
+    from pairloom.search.ledger import is_collection
+
+    if is_collection(Path(model)):
         if baseline or similarity or precision or device:
             raise UsageError(
                 f"--baseline, --similarity, --precision and --device are for models; {model} is a collection, which is measured "

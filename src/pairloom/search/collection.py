@@ -76,6 +76,9 @@ class Collection:
             self._ledger = Ledger(self.path)
             if settings is not None and asdict(settings) != self._ledger.about["settings"]:
                 raise UsageError(f"{path}: is there already, with settings of its own; open it without any")
+        if self._ledger.has_old_words:
+            logger.warning("%s: words are cut otherwise by this version of pairloom; they are listed anew", path)
+            verifying.rebuild_tables(self._ledger)
         about = self._ledger.about
         self.settings = Settings(**about["settings"])
         model = about["model"]

@@ -20,6 +20,7 @@ from typing import Any
 from pairloom.artifacts import only_one
 from pairloom.errors import BusyError, CollectionError, OccupiedError
 from pairloom.search import facets, words
+from pairloom.search.segment import VERSION as WORDS_VERSION
 
 SCHEMA = 1
 FILE = "ledger.db"
@@ -74,6 +75,8 @@ class Ledger:
                 raise CollectionError(f"{folder}: written by a newer pairloom; upgrade to read it")
             self.about: dict[str, Any] = get(connection, "about")
             """What was decided when the collection was made."""
+            self.has_old_words = get(connection, "words") != WORDS_VERSION
+            """Whether the words were cut by other rules than today's, and must be made anew before anything is changed."""
 
     @classmethod
     def create(cls, folder: Path, about: dict[str, Any]) -> Ledger:
@@ -192,7 +195,16 @@ def _create_tables(connection: sqlite3.Connection, about: dict[str, Any]) -> Non
         connection.execute(statement)
     facets.create_facets(connection)
     words.create_words(connection)
-    start = {"schema": SCHEMA, "about": about, "change": 0, "count": 0, "next_row": 1, "index": None, "pruned": 0}
+    start = {
+        "schema": SCHEMA,
+        "about": about,
+        "change": 0,
+        "count": 0,
+        "next_row": 1,
+        "index": None,
+        "pruned": 0,
+        "words": WORDS_VERSION,
+    }
     for key, value in start.items():
         put(connection, key, value)
 

@@ -10,7 +10,8 @@ from zlib import crc32
 from pairloom.errors import ArtifactError, CollectionError
 from pairloom.search import facets, words
 from pairloom.search import rows as tables
-from pairloom.search.ledger import Ledger, get
+from pairloom.search.ledger import Ledger, get, put
+from pairloom.search.segment import VERSION as WORDS_VERSION
 from pairloom.search.state import open_index
 
 _BLOCK_ROWS = 4_096
@@ -56,6 +57,7 @@ def rebuild_tables(ledger: Ledger) -> None:
             facets.insert_facets(connection, [(row, document.metadata) for row, document in block])
             words.insert_words(connection, [(row, document.text) for row, document in block])
             last = block[-1][0]
+        put(connection, "words", WORDS_VERSION)
 
 
 def _verify_pages(connection: sqlite3.Connection, folder: Path) -> None:
