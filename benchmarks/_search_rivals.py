@@ -18,7 +18,6 @@ class Faiss(Side):
 
     def make(self) -> Figures:
         from pairloom.search.faiss_views import faiss
-
         from pairloom.search.graph import CONSTRUCTION_EFFORT, NUM_LINKS  # so that the same index is compared
 
         faiss.omp_set_num_threads(self.cores)

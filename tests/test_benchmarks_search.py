@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks._encode_texts import random_model
 from benchmarks._search_bench import FAISS_GRAPH, PAIRLOOM, Contestant
 from benchmarks._search_changes import waits
 from benchmarks._search_data import SHARES, Data, encode, gather, grow
@@ -21,7 +22,6 @@ from benchmarks._search_rows import Rows, Selected
 from benchmarks._search_side import as_ints, limit, sizes
 from benchmarks._search_truth import K, recall, recalls, truth
 
-from benchmarks._encode_texts import random_model
 from pairloom import Encoder
 from pairloom.encode.similarity import normalize
 from pairloom.evaluate.tasks import RetrievalTask
