@@ -165,9 +165,11 @@ class Bench:
                 print(f"  {one.library} is not installed: left out", flush=True)
         return [one for one in contestants if one.is_installed]
 
-    def apart(self, one: Contestant, data: Data, store: Path | None = None, **limits: int) -> Apart:
+    def apart(
+        self, one: Contestant, data: Data, store: Path | None = None, *, cores: int | None = None, clients: int = 1
+    ) -> Apart:
         """A contestant in a process of its own, on so many ``cores``, by default all, which ``clients`` threads share."""
-        cores = limits.get("cores", self.options.threads)
+        cores = cores or self.options.threads
         arguments = {
             "data": str(data.folder),
             "size": data.size,
@@ -175,7 +177,7 @@ class Bench:
             "cores": cores,
             **one.settings,
         }
-        return Apart(one.side, arguments, threads=max(1, cores // limits.get("clients", 1)))
+        return Apart(one.side, arguments, threads=max(1, cores // clients))
 
     def store(self, one: Contestant, data: Data) -> Path:
         """Where it has its own files."""
@@ -205,13 +207,17 @@ class Bench:
         return self.build(one, data)
 
     @contextlib.contextmanager
-    def opened(self, contestants: Iterable[Contestant], data: Data, **limits: int) -> Iterator[dict[str, Apart]]:
+    def opened(
+        self, contestants: Iterable[Contestant], data: Data, *, cores: int | None = None, clients: int = 1
+    ) -> Iterator[dict[str, Apart]]:
         """Those that could be built and opened, ready to be asked, by name."""
         with contextlib.ExitStack() as stack:
             found: dict[str, Apart] = {}
             for one in contestants:
                 built = self.built(one, data)
-                apart = None if "failed" in built else stack.enter_context(self.apart(one, data, **limits))
+                apart = None
+                if "failed" not in built:
+                    apart = stack.enter_context(self.apart(one, data, cores=cores, clients=clients))
                 answer = built if apart is None else apart.call("open")
                 if apart is None or "failed" in answer:
                     print(f"  {one.name}: {answer['failed']}", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchmarks._search_changing import Changing
@@ -25,10 +26,9 @@ class Pairloom(Changing):
     def make(self) -> Figures:
         """Adds all rows while indexes are built in the background, as they are; then builds one by itself, to see how long it takes."""
         rows, adding = self.data.rows, Stopwatch()
-        model = self.settings.get("model")
-        settings = Settings(
-            kind=self.settings["kind"], **({} if model else {"dimensions": rows.dimensions, "similarity": "cosine"})
-        )
+        settings = Settings(kind=self.settings["kind"])
+        if not self.settings.get("model"):
+            settings = replace(settings, dimensions=rows.dimensions, similarity="cosine")
         with Collection(self.store, self._encoder(), create=True, settings=settings) as collection:
             for documents, vectors in self.blocks():
                 with adding:

@@ -104,7 +104,9 @@ def tuned(apart: Apart, one: Contestant, data: Data, known: Truth, wanted: float
         for step in ladder:
             answer = apart.call("found", **step)
             if "failed" in answer:
-                raise SystemExit(f"{one.name}: {answer['failed']}")
+                print(f"  {one.name}, {described(step)}: {answer['failed']}", flush=True)
+                missed.append((0.0, step))
+                continue
             found = recall(answer["found"], data.rows, known)
             if found >= wanted:
                 reached.append((answer["seconds"], step, found))

@@ -44,12 +44,13 @@ def test_the_search_program_at_toy_size_finds_what_is_right_beside_all_others(ca
     contestants += ["LanceDB, exact"] if HAS_LANCE else []
     for name in contestants:
         found = re.findall(rf"^  {name} +recall (\S+) .* p99 .* queries/s", printed, re.MULTILINE)
-        assert len(found) >= 2, name
+        assert found, name
     recalls_of_ours = re.findall(r"^  pairloom, (?:exact|graph) +recall (\d\.\d+)", printed, re.MULTILINE)
-    # Two sizes, by two kinds: without a filter, and with three; there is only one source.
-    assert len(recalls_of_ours) == 2 * 2 * 4
-    assert all(float(found) >= 0.99 for found in recalls_of_ours)
-    assert len(re.findall(r"rows/s; waiting for the background .* index anew .* disk", printed)) == 2 * 3
+    # Of either kind without a filter, and with three; there is only one source.
+    assert len(recalls_of_ours) == 2 * 4
+    # To a random model texts are so much alike that half precision takes some for others.
+    assert all(float(found) >= 0.9 for found in recalls_of_ours)
+    assert len(re.findall(r"rows/s; waiting for the background .* index anew .* disk", printed)) == 2
     assert "a collection" in printed
     assert "rows are let through" in printed
 
@@ -314,7 +315,8 @@ def test_a_wait_belongs_to_every_phase_that_it_reaches_into() -> None:
     before, within, after = waits(calls, 0, 1), waits(calls, 1, 2), waits(calls, 3, 4)
     assert (before.count, before.longest, before.num_stalls) == (3, 0.35, 1)
     assert (within.count, within.longest, within.num_stalls) == (2, 0.35, 1)
-    assert (before.middle, within.middle) == (0.02, pytest.approx(0.2))
+    assert before.middle == 0.02
+    assert within.middle == pytest.approx(0.2)
     assert after.count == 0
 
 

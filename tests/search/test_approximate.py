@@ -48,6 +48,11 @@ def test_the_effort_is_a_power_between_what_was_measured() -> None:
     assert [SETTINGS.candidates(k) for k in (1, 10, 37, 100, 250)] == [10, 10, 37, 100, 250]
     coarse = replace(SETTINGS, candidates_10=80, candidates_100=400)
     assert [coarse.candidates(k) for k in (1, 10, 100, 1000)] == [80, 80, 400, 4000]
+    # Candidates for the nearest 10 of a tenth are a tenth of those for the nearest 100, if these are so many.
+    assert [SETTINGS.candidates(10, share) for share in (1, 0.9, 0.5, 0.1)] == [10] * 4
+    steep = replace(SETTINGS, candidates_10=20, candidates_100=3000)
+    assert steep.candidates(10, 0.1) == 300
+    assert coarse.candidates(10, 0.1) == 80
 
 
 def test_the_fewer_count_the_more_is_looked_at(flat: FlatFile) -> None:

@@ -61,11 +61,16 @@ class Settings:
 
     def effort(self, k: float) -> float:
         """The effort for the nearest ``k``."""
-        return _between(k, self.effort_10, self.effort_100)
+        return _on_curve(k, self.effort_10, self.effort_100)
 
-    def candidates(self, k: float) -> int:
-        """The number of candidates for the nearest ``k``."""
-        return max(math.ceil(k), round(_between(k, self.candidates_10, self.candidates_100)))
+    def candidates(self, k: int, share: float = 1.0) -> int:
+        """The number of candidates for the nearest ``k`` of those that count.
+
+        The nearest ``k`` where only a share counts are among the nearest ``k / share`` of all, which short codes tell apart
+        less well than the first ones; of the candidates for these, the share counts.
+        """
+        least, of_all = (_on_line(nearest, self.candidates_10, self.candidates_100) for nearest in (k, k / share))
+        return max(k, math.ceil(max(least, of_all * share) - 1e-6))
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class ApproximateSearch:
         """How to find the nearest ``k`` of ``count`` vectors that count."""
         share = count / len(self.flat)
         masked = 1 + (self.settings.masked_effort - 1) * min(1.0, 2 * (1 - share))
-        needed = min(self.settings.candidates(k), count)
+        needed = min(self.settings.candidates(k, share), count)
         wanted = min(num_wanted(needed, share), len(self.flat))
         return Plan(math.ceil(self.settings.effort(k / share) * masked), wanted, needed)
 
@@ -142,10 +147,16 @@ class ApproximateSearch:
         return positions, scores, enough
 
 
-def _between(k: float, at_10: float, at_100: float) -> float:
+def _on_curve(k: float, at_10: float, at_100: float) -> float:
     """A power of ``k`` that goes through both points; up to 10 the first, from 100 on in proportion."""
+    if not 10 < k < 100:
+        return _on_line(k, at_10, at_100)
+    return at_10 * math.pow(max(at_10, at_100) / at_10, math.log10(k / 10))
+
+
+def _on_line(k: float, at_10: float, at_100: float) -> float:
+    """A line through both points; up to 10 the first, from 100 on in proportion."""
+    last = max(at_10, at_100)
     if k <= 10:
         return at_10
-    if k >= 100:
-        return max(at_10, at_100) * k / 100
-    return at_10 * math.pow(max(at_10, at_100) / at_10, math.log10(k / 10))
+    return last * k / 100 if k >= 100 else at_10 + (last - at_10) * (k - 10) / 90
