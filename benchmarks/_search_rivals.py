@@ -17,8 +17,8 @@ class Faiss(Side):
     """An index in half precision. Settings: ``kind``, ``exact`` or ``graph``."""
 
     def make(self) -> Figures:
-        from pairloom.search.faiss_views import faiss
-        from pairloom.search.graph import CONSTRUCTION_EFFORT, NUM_LINKS  # so that the same index is compared
+        from pairloom.search.index.faiss_views import faiss
+        from pairloom.search.index.graph import CONSTRUCTION_EFFORT, NUM_LINKS  # so that the same index is compared
 
         faiss.omp_set_num_threads(self.cores)
         rows, adding = self.data.rows, Stopwatch()
@@ -36,7 +36,7 @@ class Faiss(Side):
         return {"add_s": adding.seconds, "build_s": {}}
 
     def open(self) -> Figures:
-        from pairloom.search.faiss_views import faiss
+        from pairloom.search.index.faiss_views import faiss
 
         faiss.omp_set_num_threads(self.cores)
         self._index = faiss.read_index(str(self.store / _FILE))
@@ -45,7 +45,7 @@ class Faiss(Side):
 
     def asker(self, effort: int | None = None, filter: Any = None) -> Asker:  # noqa: A002
         """``effort`` is efSearch. The bits of a filter are made ahead: whoever uses FAISS alone keeps them himself."""
-        from pairloom.search.faiss_views import faiss
+        from pairloom.search.index.faiss_views import faiss
 
         selector = None
         if filter is not None:
@@ -64,7 +64,7 @@ class Faiss(Side):
 
     def together(self, effort: int | None = None) -> Figures:
         """All questions in one call."""
-        from pairloom.search.faiss_views import faiss
+        from pairloom.search.index.faiss_views import faiss
 
         graph = self.settings["kind"] == "graph"
         parameters = faiss.SearchParametersHNSW(efSearch=effort or K) if graph else faiss.SearchParameters()

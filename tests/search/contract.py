@@ -18,8 +18,8 @@ from pairloom import DualEncoder, Encoder
 from pairloom.encode.dual_encoder import AnyEncoder
 from pairloom.errors import CollectionError, PairloomError, UsageError
 from pairloom.records import Document, Hit
-from pairloom.search.conditions import matches
-from pairloom.search.filters import parse_filter
+from pairloom.search.filters.conditions import matches
+from pairloom.search.filters.language import parse_filter
 from pairloom.search.protocol import AnyCollection, FieldType, Mode
 
 MODES: tuple[Mode, ...] = ("vector", "words", "hybrid")

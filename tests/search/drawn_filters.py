@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pairloom.search.filters import RESERVED
+from pairloom.search.filters.language import RESERVED
 
 NAMES = ("a", "b", "a.b", "and", "größe", "it's \"; DROP TABLE facets --")
 NUMBERS = (0, -0.0, 1, 1.0, -1, 2.5, 0.1, 2**53, 2**53 + 1, float(2**53), 2**63 - 1, -(2**63), 1e19, -1e300, 5e-324)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pairloom.search.flat_file import FlatFile, Mask, Storage, write_flat
+from pairloom.search.index.flat_file import FlatFile, Mask, Storage, write_flat
 
 Vectors = npt.NDArray[np.float32]
 

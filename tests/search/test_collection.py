@@ -194,7 +194,7 @@ def test_words_that_another_version_has_cut_are_listed_anew(
 ) -> None:
     with open_collection(tmp_path / "c") as collection:
         put(collection, [make_document(number) for number in range(20)])
-    monkeypatch.setattr("pairloom.search.words.segment", lambda text: text.replace("number7", "seven"))
+    monkeypatch.setattr("pairloom.search.words.search.segment", lambda text: text.replace("number7", "seven"))
     for module in ("ledger", "verifying"):
         monkeypatch.setattr(f"pairloom.search.{module}.WORDS_VERSION", 2)
     for times in (1, 1):

@@ -25,8 +25,8 @@ from pairloom.models.read import read_model
 from pairloom.models.write import write_model
 from pairloom.records import Document
 from pairloom.search.protocol import AnyCollection, FieldType
-from pairloom.search.qdrant import QdrantCollection
-from pairloom.search.qdrant_server import connect
+from pairloom.search.qdrant.collection import QdrantCollection
+from pairloom.search.qdrant.server import connect
 from tests.search.contract import (
     DIMENSIONS,
     FIELDS,

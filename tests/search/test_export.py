@@ -25,11 +25,11 @@ from pairloom.records import Document
 from pairloom.search import export as exporting
 from pairloom.search.export import export, export_to_file, export_to_server
 from pairloom.search.identity import ModelIdentity
-from pairloom.search.qdrant import QdrantCollection
-from pairloom.search.qdrant_address import Address, parse_address
-from pairloom.search.qdrant_server import IN_MEMORY
+from pairloom.search.qdrant.address import Address, parse_address
+from pairloom.search.qdrant.collection import QdrantCollection
+from pairloom.search.qdrant.server import IN_MEMORY
+from pairloom.search.qdrant.sparse import count_words
 from pairloom.search.settings import Settings
-from pairloom.search.sparse import count_words
 from tests.search.contract import DIMENSIONS, vectors_of
 
 ADDRESS = Address("http://localhost:6333", "texts")

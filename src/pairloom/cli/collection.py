@@ -57,8 +57,8 @@ def add(
 
     From a program: `export-posts | pairloom collection add posts - --format jsonl`
     """
-    from pairloom.search.ingest import ingest
-    from pairloom.search.metadata import read_metadata_fields
+    from pairloom.search.ingest.ingest import ingest
+    from pairloom.search.ingest.metadata import read_metadata_fields
 
     wanted = read_metadata_fields(metadata)
     with open_any(collection, model, precision=precision, device=device, threads=threads) as opened:
@@ -95,7 +95,7 @@ def delete(
     """
     if bool(ids) == bool(where):
         raise UsageError("say which documents: by their ids, or by --where, one of the two")
-    from pairloom.search.filters import read_filter
+    from pairloom.search.filters.language import read_filter
 
     filter_ = read_filter(where) if where else None
     wanted = list(dict.fromkeys(_ids(ids or [])))
@@ -175,7 +175,7 @@ def export(
     To a file: `pairloom collection export questions --to questions.jsonl.gz`
     """
     from pairloom.search.export import export as stage
-    from pairloom.search.metadata import read_field_types
+    from pairloom.search.ingest.metadata import read_field_types
 
     types = read_field_types(fields)
     with open_folder(collection) as opened:

@@ -12,9 +12,9 @@ from pairloom.cli.output import report
 
 if TYPE_CHECKING:
     from pairloom.encode.inputs import Format
-    from pairloom.search.documents import Source
     from pairloom.search.identity import ModelIdentity
-    from pairloom.search.metadata import MetadataFields
+    from pairloom.search.ingest.documents import Source
+    from pairloom.search.ingest.metadata import MetadataFields
     from pairloom.search.protocol import Written
 
 
@@ -28,7 +28,7 @@ def open_sources(
     format: Format | None,  # noqa: A002 - as the command line has it
 ) -> list[Source]:
     """Opens files and vectors artifacts; what can be seen without reading is wrong with them is said now."""
-    from pairloom.search.documents import DocumentSource, VectorSource, is_vectors, refuse_repeated
+    from pairloom.search.ingest.documents import DocumentSource, VectorSource, is_vectors, refuse_repeated
 
     refuse_repeated(sources)
     return [
@@ -41,14 +41,14 @@ def open_sources(
 
 def vector_models(sources: Sequence[Source]) -> tuple[str, ...] | None:
     """The names of the model that made the vectors among the sources; None if there are none."""
-    from pairloom.search.documents import VectorSource
+    from pairloom.search.ingest.documents import VectorSource
 
     return next((source.vectors.models for source in sources if isinstance(source, VectorSource)), None)
 
 
 def check_vectors(sources: Sequence[Source], model: ModelIdentity | None) -> None:
     """Makes sure that the vectors among the sources were made by the collection's model."""
-    from pairloom.search.documents import VectorSource
+    from pairloom.search.ingest.documents import VectorSource
 
     for source in sources:
         if isinstance(source, VectorSource) and model is not None:

@@ -27,7 +27,7 @@ from pairloom.errors import CollectionError, InputError, UsageError
 if TYPE_CHECKING:
     from pairloom.encode.dual_encoder import AnyEncoder
     from pairloom.search.collection import Collection
-    from pairloom.search.making import Making
+    from pairloom.search.ingest.making import Making
     from pairloom.search.settings import Settings
 
 
@@ -81,9 +81,9 @@ def index(
     """
     from pairloom.encode.dual_encoder import load_encoder
     from pairloom.search.identity import ModelIdentity
-    from pairloom.search.ingest import ingest
-    from pairloom.search.making import making, refuse_collection
-    from pairloom.search.metadata import read_field_types, read_metadata_fields
+    from pairloom.search.ingest.ingest import ingest
+    from pairloom.search.ingest.making import making, refuse_collection
+    from pairloom.search.ingest.metadata import read_field_types, read_metadata_fields
     from pairloom.search.settings import Settings
 
     if out.parts[:1] in (("qdrant:",), ("qdrants:",)):

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from pairloom.search.collection import Collection
     from pairloom.search.identity import ModelIdentity
     from pairloom.search.protocol import FieldType
-    from pairloom.search.qdrant import QdrantCollection
+    from pairloom.search.qdrant.collection import QdrantCollection
 
 
 def is_any_collection(location: str) -> bool:
     """Whether this is a collection's folder or address, and not another artifact."""
     from pairloom.search.ledger import is_collection
-    from pairloom.search.qdrant_address import is_address
+    from pairloom.search.qdrant.address import is_address
 
     return is_address(location) or is_collection(Path(location))
 
@@ -31,12 +31,12 @@ def open_any(location: str, model: str | None = None, **engine: Any) -> Collecti
         model: Where the model lies; by default the one that is remembered is loaded when it is needed.
         engine: How the model computes, as `load_encoder` takes it; what is None says nothing.
     """
-    from pairloom.search.qdrant_address import is_address, parse_address
+    from pairloom.search.qdrant.address import is_address, parse_address
 
     if not is_address(location):
         return open_folder(location, model, **engine)
     from pairloom.encode.dual_encoder import load_encoder
-    from pairloom.search.qdrant import QdrantCollection
+    from pairloom.search.qdrant.collection import QdrantCollection
 
     address = parse_address(location)
     collection = QdrantCollection(address.url, address.name, create=False)
@@ -55,7 +55,7 @@ def open_folder(location: str, model: str | None = None, **engine: Any) -> Colle
     """
     from pairloom.encode.dual_encoder import load_encoder
     from pairloom.search.collection import Collection
-    from pairloom.search.qdrant_address import is_address
+    from pairloom.search.qdrant.address import is_address
 
     if is_address(location):
         raise UsageError(f"{location}: this is done to a folder; a Qdrant server looks after its collections itself")

@@ -61,7 +61,7 @@ def _in_collection(
     where: list[str] | None,
     model: str | None,
 ) -> list[Hit]:
-    from pairloom.search.filters import read_filter
+    from pairloom.search.filters.language import read_filter
 
     filter_ = None if where is None else read_filter(where)
     with open_any(location, model) as collection:

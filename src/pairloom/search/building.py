@@ -18,11 +18,11 @@ import numpy.typing as npt
 from pairloom.artifacts import only_one
 from pairloom.errors import ArtifactError, BusyError, CollectionError, OccupiedError
 from pairloom.search import rows as tables
+from pairloom.search.index.vector_index import IndexKind, VectorIndex, build_index, exact_rows
+from pairloom.search.index.watch import StoppedError
 from pairloom.search.ledger import Ledger, get, put
 from pairloom.search.settings import Settings
 from pairloom.search.state import INDEX_FOLDER, State, States, open_index
-from pairloom.search.vector_index import IndexKind, VectorIndex, build_index, exact_rows
-from pairloom.search.watch import StoppedError
 
 logger = logging.getLogger("pairloom")
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pairloom.errors import UsageError
 from pairloom.records import Document
-from pairloom.search.facets import check_metadata
+from pairloom.search.filters.facets import check_metadata
 from pairloom.search.protocol import Mode
 
 MAX_K = 10_000

@@ -20,8 +20,8 @@ from pairloom.records import Document, Hit
 from pairloom.search import checking, verifying
 from pairloom.search import rows as tables
 from pairloom.search.building import Builder
-from pairloom.search.conditions import Condition, check_fields
-from pairloom.search.filters import parse_filter
+from pairloom.search.filters.conditions import Condition, check_fields
+from pairloom.search.filters.language import parse_filter
 from pairloom.search.finding import Finder, put_weights, weights_of
 from pairloom.search.identity import ModelIdentity
 from pairloom.search.ledger import Ledger, get, is_collection

@@ -31,10 +31,10 @@ from pairloom.progress import meter
 from pairloom.records import Document
 from pairloom.search.identity import ModelIdentity
 from pairloom.search.protocol import FieldType
-from pairloom.search.qdrant_address import Address, is_address, parse_address
+from pairloom.search.qdrant.address import Address, is_address, parse_address
+from pairloom.search.qdrant.sparse import count_words
 from pairloom.search.rows import as_json
 from pairloom.search.settings import Settings
-from pairloom.search.sparse import count_words
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -180,7 +180,7 @@ def export_to_server(
         show_progress: As in `export`.
         client: A client of the server, if it is to be reached in a way of its own.
     """
-    from pairloom.search.qdrant import QdrantCollection, exists  # needs an extra that files do not
+    from pairloom.search.qdrant.collection import QdrantCollection, exists  # needs an extra that files do not
 
     fields = source.settings.fields if fields is None else fields
     if fields is None:

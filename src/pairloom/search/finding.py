@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from pairloom.records import Document, Hit
 from pairloom.search import rows as tables
-from pairloom.search.conditions import Condition
-from pairloom.search.filter_rows import evaluate
+from pairloom.search.filters.conditions import Condition
+from pairloom.search.filters.masks import evaluate
 from pairloom.search.fusion import reciprocal_rank_fusion
-from pairloom.search.highlight import highlights
 from pairloom.search.ledger import Ledger, get, put
 from pairloom.search.protocol import Mode, Vectors
 from pairloom.search.state import StaleError, State, States
-from pairloom.search.words import WordSearch
+from pairloom.search.words.highlight import highlights
+from pairloom.search.words.search import WordSearch
 
 FUSED_DEPTH = 100
 """How far down either list a document may stand and still be lifted by the other one."""

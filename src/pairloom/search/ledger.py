@@ -19,8 +19,9 @@ from typing import Any
 
 from pairloom.artifacts import only_one
 from pairloom.errors import BusyError, CollectionError, OccupiedError
-from pairloom.search import facets, words
-from pairloom.search.segment import VERSION as WORDS_VERSION
+from pairloom.search.filters import facets
+from pairloom.search.words import search as words
+from pairloom.search.words.segment import VERSION as WORDS_VERSION
 
 SCHEMA = 1
 FILE = "ledger.db"

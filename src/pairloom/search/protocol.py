@@ -18,7 +18,7 @@ FieldType = Literal["keyword", "number", "boolean", "datetime"]
 """What a declared field of the metadata holds."""
 
 Filter = Mapping[str, Any]
-"""A condition on metadata, as `pairloom.search.filters` describes it."""
+"""A condition on metadata, as `pairloom.search.filters.language` describes it."""
 
 Vectors = npt.NDArray[np.float32]
 

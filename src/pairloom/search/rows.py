@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pairloom.records import Document
-from pairloom.search import facets, words
+from pairloom.search.filters import facets
 from pairloom.search.ledger import get, put
+from pairloom.search.words import search as words
 
 # SQLite takes at least 999 values in a statement, however it was built.
 _VALUES = 500

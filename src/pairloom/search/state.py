@@ -21,9 +21,9 @@ from pairloom.artifacts import verify
 from pairloom.encode.similarity import largest
 from pairloom.errors import ArtifactError, CollectionError
 from pairloom.search import rows as tables
-from pairloom.search.filter_rows import LeafCache
+from pairloom.search.filters.masks import LeafCache
+from pairloom.search.index.vector_index import KIND, VectorIndex
 from pairloom.search.ledger import Ledger, get
-from pairloom.search.vector_index import KIND, VectorIndex
 
 logger = logging.getLogger("pairloom")
 

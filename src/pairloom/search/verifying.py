@@ -8,11 +8,12 @@ from typing import Any
 from zlib import crc32
 
 from pairloom.errors import ArtifactError, CollectionError
-from pairloom.search import facets, words
 from pairloom.search import rows as tables
+from pairloom.search.filters import facets
 from pairloom.search.ledger import Ledger, get, put
-from pairloom.search.segment import VERSION as WORDS_VERSION
 from pairloom.search.state import open_index
+from pairloom.search.words import search as words
+from pairloom.search.words.segment import VERSION as WORDS_VERSION
 
 _BLOCK_ROWS = 4_096
 _FACETS = "SELECT name, kind, value, row FROM facets JOIN facet_fields USING (field)"

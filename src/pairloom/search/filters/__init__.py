@@ -1,0 +1,1 @@
+"""Conditions on metadata: the language, what they mean, and how they are answered."""

@@ -1,0 +1,1 @@
+"""Indexes of vectors: files that are derived from them, and searched."""
