@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+_SIZES = 8
+
 
 def micro_batches(lengths: npt.NDArray[np.int64], max_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
     """Splits texts into micro-batches, longest first.
@@ -26,3 +28,20 @@ def micro_batches(lengths: npt.NDArray[np.int64], max_tokens: int) -> Iterator[n
         count = max(1, max_tokens // max(1, int(lengths[order[begin]])))
         yield order[begin : begin + count]
         begin += count
+
+
+def filled_up(rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], max_tokens: int) -> npt.NDArray[np.int64]:
+    """A micro-batch with its last text repeated until it has one of few sizes: up to eight for each longest text.
+
+    The last micro-batch of a block has any size, and kernels that are made for each shape would be made, and kept, for each
+    of them: memory would grow as long as blocks come.
+
+    Args:
+        rows: Of the micro-batch, longest first.
+        lengths: Tokens of each text, [N].
+        max_tokens: As in `micro_batches`.
+    """
+    most = max(1, max_tokens // max(1, int(lengths[rows[0]])))
+    step = max(1, most // _SIZES)
+    missing = min(most, -(-len(rows) // step) * step) - len(rows)
+    return np.concatenate([rows, np.repeat(rows[-1:], missing)]) if missing > 0 else rows

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pairloom.choices import Precision
-from pairloom.encode.micro_batches import micro_batches
+from pairloom.encode.micro_batches import filled_up, micro_batches
 from pairloom.encode.openvino_graph import build_backbone, build_heads
 from pairloom.encode.openvino_inputs import make_inputs
 from pairloom.encode.quiet_openvino import op, openvino
@@ -72,13 +72,16 @@ class OpenVINOEngine:
 
     def embed(self, tokens: Tokens, *, skip_tokens: int = 0) -> npt.NDArray[np.float32]:
         """See `Engine.embed`."""
-        batches = list(micro_batches(tokens.lengths, self._budget(tokens)))
+        budget = self._budget(tokens)
+        batches = list(micro_batches(tokens.lengths, budget))
         # Alone, a micro-batch has all cores; of many, each core has one, and none waits for another within a layer.
         backbone = self._backbone(1 if len(batches) == 1 else self._threads)
         pooled = np.empty((len(tokens), backbone.size), dtype=np.float32)
 
         def run(rows: npt.NDArray[np.int64]) -> None:
-            pooled[rows] = backbone(make_inputs(self._model, tokens, rows, skip_tokens=skip_tokens))
+            filled = filled_up(rows, tokens.lengths, budget)
+            found = backbone(make_inputs(self._model, tokens, filled, skip_tokens=skip_tokens))
+            pooled[rows] = found[: len(rows)]
 
         if len(batches) == 1:
             run(batches[0])
