@@ -24,7 +24,6 @@ from tests.search.collection_jobs import (
     open_collection,
     put,
     run_work,
-    small_tails,
     vector_of,
     vectors_of,
 )
@@ -230,7 +229,6 @@ def test_readers_are_right_while_a_writer_writes_and_an_index_is_built(tmp_path:
 
 
 def test_what_another_process_wrote_is_found_at_once(tmp_path: Path) -> None:
-    small_tails()
     with filled(tmp_path / "c") as writer, Collection(tmp_path / "c") as reader:
         assert answers(reader) == answers(writer)
         for number in range(300, 500, 20):

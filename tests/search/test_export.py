@@ -293,7 +293,7 @@ def test_a_process_that_is_killed_at_any_moment_loses_nothing(tmp_path: Path) ->
     command = [sys.executable, "-c", CHILD, str(tmp_path / "collection"), str(tmp_path / "server")]
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"}
-    pause_s, killed = 0.02, 0
+    pause_s, killed = 0.002, 0
     for _ in range(20):
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True, cwd=tmp_path) as process:
             assert process.stdout is not None
@@ -303,7 +303,7 @@ def test_a_process_that_is_killed_at_any_moment_loses_nothing(tmp_path: Path) ->
             if process.stdout.readline() == "done\n":
                 break
         killed += 1
-        pause_s *= 1.8
+        pause_s *= 1.6
     assert 3 < killed < 20
     client = QdrantClient(path=str(tmp_path / "server"))
     target = there(client)
