@@ -17,7 +17,7 @@ from pairloom.errors import BusyError, CollectionError
 from pairloom.search import building, ledger
 from pairloom.search.collection import Collection
 from pairloom.search.ledger import FILE
-from pairloom.search.state import INDEX_FOLDER
+from pairloom.search.state import INDEX_FOLDER, StaleError
 from tests.search.collection_jobs import (
     Expected,
     make_document,
@@ -239,3 +239,54 @@ def test_what_another_process_wrote_is_found_at_once(tmp_path: Path) -> None:
         writer.wait()
         writer.rebuild()
         assert answers(reader) == answers(writer)
+
+
+def test_a_damaged_index_is_told_of_once_however_much_is_written_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with filled(tmp_path / "c") as collection:
+        collection.rebuild()
+        collection.delete([make_document(9).id])
+        collection.rebuild()  # which forgets what was deleted before the index before
+        generation = collection.info()["index"]["generation"]
+    next((tmp_path / "c" / INDEX_FOLDER / generation).glob("*.npy")).write_bytes(b"")
+    with Collection(tmp_path / "c", background=False) as collection, caplog.at_level(logging.WARNING, "pairloom"):
+        for number in range(300, 304):
+            put(collection, [make_document(number)])
+            assert collection.search(vector_of(make_document(number).text), 1)[0].id == make_document(number).id
+        assert caplog.text.count("searching is exact until") == 1
+
+
+def test_an_index_is_put_in_its_place_while_another_process_writes(tmp_path: Path) -> None:
+    with filled(tmp_path / "c") as one, Collection(tmp_path / "c") as other, one._ledger.locked():
+        before = answers(one)
+        generation = one.info()["index"]["generation"]
+        assert other._builder.build() is not None
+        assert other.info()["index"]["generation"] != generation
+        assert answers(one) == answers(other) == before
+
+
+def test_a_search_that_fails_while_it_reads_what_is_new_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with filled(tmp_path / "c") as writer, Collection(tmp_path / "c") as reader:
+        answers(reader)
+        put(writer, [make_document(number) for number in range(300, 310)])
+        with monkeypatch.context() as patch:
+            patch.setattr("pairloom.search.rows.deleted_after", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                answers(reader)
+        put(writer, [make_document(number) for number in range(310, 312)])
+        assert answers(reader) == answers(writer)
+        for number in (300, 311):
+            assert reader.search(vector_of(make_document(number).text), 1)[0].id == make_document(number).id
+
+
+def test_a_transaction_older_than_the_index_is_begun_anew(tmp_path: Path) -> None:
+    with filled(tmp_path / "c") as collection, collection._ledger.reading() as old:
+        old.execute("SELECT count(*) FROM meta").fetchone()  # now it sees the ledger as it is
+        put(collection, [make_document(400)])
+        collection.rebuild()
+        with pytest.raises(StaleError):
+            collection._states.at(old)
+        assert collection.search(vector_of(make_document(400).text), 1)[0].id == make_document(400).id

@@ -121,7 +121,7 @@ def _evaluate_collection(
     from pairloom.search.fusion import reciprocal_rank_fusion
 
     read = [_read_retrieval_task(task) for task in tasks]
-    with Collection(path, create=False) as collection:
+    with Collection(path, create=False, background=False) as collection:
         if not tune:
             modes = MODES if mode is None else (mode,)
             results = [

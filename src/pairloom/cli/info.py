@@ -65,7 +65,7 @@ def info(
 def _report_collection(path: Path, as_json: bool) -> None:
     from pairloom.search.collection import Collection
 
-    with Collection(path, create=False) as collection:
+    with Collection(path, create=False, background=False) as collection:
         collection.verify()
         facts = {"kind": "collection", **collection.info()}
     report(facts, as_json, f"{path}: collection, whole")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pairloom.errors import UsageError
+from pairloom.errors import BusyError, UsageError
 
 if TYPE_CHECKING:
     from pairloom.search.collection import Collection
@@ -79,7 +80,10 @@ def build_if_due(collection: Collection | QdrantCollection, *, show_progress: bo
     from pairloom.search.collection import Collection
 
     if isinstance(collection, Collection):
-        collection.build(show_progress=show_progress)
+        try:
+            collection.build(show_progress=show_progress)
+        except BusyError as error:  # what was written is there, and is searched beside the index
+            logging.getLogger("pairloom").info("%s", error)
 
 
 def _models(remembered: ModelIdentity | None, model: str | None, engine: dict[str, Any]) -> tuple[str, ...] | None:

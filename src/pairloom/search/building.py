@@ -22,12 +22,12 @@ from pairloom.search.index.vector_index import IndexKind, VectorIndex, build_ind
 from pairloom.search.index.watch import StoppedError
 from pairloom.search.ledger import Ledger, get, put
 from pairloom.search.settings import Settings
-from pairloom.search.state import INDEX_FOLDER, State, States, open_index
+from pairloom.search.state import INDEX_FOLDER, States, open_index
 
 logger = logging.getLogger("pairloom")
 
 BUILD_LOCK = ".build.lock"
-# So many rows are searched beside the index, exactly; of 384 numbers each they take some 3 ms, and 50 MB.
+# So many rows are searched beside the index, exactly; of 384 numbers each they take 50 MB.
 TAIL_ROWS = 32_768
 _TAIL_SHARE = 16  # with a large index a larger tail: what is saved by a new one must be worth the building
 _DEAD_SHARE = 4  # of an index, that it carries along before it is built anew
@@ -56,12 +56,17 @@ class Builder:
         self._guard = threading.Lock()
         self._stopped = threading.Event()
 
-    def is_due(self, state: State) -> bool:
+    def is_due(self) -> bool:
         """Whether there is so much beside the index that a new one is worth its time."""
-        if len(state.tail) > TAIL_ROWS + state.num_base // _TAIL_SHARE:
+        with self._ledger.reading() as connection:
+            about = get(connection, "index")
+            count, last_row = get(connection, "count"), get(connection, "next_row") - 1
+        num_rows, upto = (0, 0) if about is None else (about["facts"]["rows"], about["upto"])
+        num_newer = last_row - upto
+        if num_newer > TAIL_ROWS + num_rows // _TAIL_SHARE:
             return True
-        num_dead = len(state.rows) - state.num_alive
-        return num_dead > max(TAIL_ROWS, len(state.rows) // _DEAD_SHARE)
+        num_dead = num_rows + num_newer - count
+        return bool(num_dead > max(TAIL_ROWS, num_rows // _DEAD_SHARE))
 
     def start(self) -> None:
         """Builds in the background, with one thread, if nobody does."""
@@ -141,7 +146,7 @@ class Builder:
             )
         )
         about = {"folder": generation, "upto": upto, "deletions": deletions, "facts": facts}
-        with self._ledger.writing() as connection:
+        with self._ledger.amending() as connection:
             put(connection, "index", about)
             # Who has not gone over to this index yet still needs to hear of what has gone since the one before.
             pruned = 0 if before is None else before["deletions"]

@@ -287,10 +287,7 @@ class Collection:
     def build(self, *, show_progress: bool = False) -> dict[str, Any] | None:
         """Builds the index if it is worth it, and waits for it. Returns what is known of it, None if nothing was built."""
         self._builder.wait()
-        with self._finder.reading() as (_, state):
-            if not self._builder.is_due(state):
-                return None
-        return self._build(anew=False, show_progress=show_progress)
+        return self._build(anew=False, show_progress=show_progress) if self._builder.is_due() else None
 
     def rebuild(self, *, show_progress: bool = False) -> dict[str, Any]:
         """Makes all that is derived anew: index, words and filters. Nothing is encoded."""
@@ -317,15 +314,11 @@ class Collection:
         if vectors is not None:
             vectors = self._checked_vectors(np.asarray(vectors))
         encoder = None if vectors is not None else self.encoder
-        writer = Writer(self._ledger, self.settings, encoder, self._comparable, self._finder.nearest)
-        try:
-            with self._ledger.locked():
-                return writer.write(
-                    documents, vectors, replace=replace, duplicates=duplicates, show_progress=show_progress
-                )
-        finally:
-            if writer.num_written:
-                self._build_if_due()
+        writer = Writer(
+            self._ledger, self.settings, encoder, self._comparable, self._finder.nearest, self._build_if_due
+        )
+        with self._ledger.locked():
+            return writer.write(documents, vectors, replace=replace, duplicates=duplicates, show_progress=show_progress)
 
     def _condition(self, given: Filter) -> Condition:
         condition = parse_filter(given)
@@ -354,11 +347,8 @@ class Collection:
             )
 
     def _build_if_due(self) -> None:
-        if not self._background:
-            return
-        with self._finder.reading() as (_, state):
-            if self._builder.is_due(state):
-                self._builder.start()
+        if self._background and self._builder.is_due():
+            self._builder.start()
 
     def _build(self, *, anew: bool, show_progress: bool) -> dict[str, Any]:
         self._builder.wait()

@@ -153,14 +153,20 @@ class Ledger:
             self._refuse_if_closed()
             connection = self._writer = self._writer or _connect(self.path, "rw")
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
-                put(connection, "change", get(connection, "change") + 1)
-                connection.execute("COMMIT")
+                with _transaction(connection):
+                    yield connection
             except BaseException:
                 self._writer = None  # which undoes what was not committed
                 connection.close()
                 raise
+
+    @contextmanager
+    def amending(self) -> Iterator[sqlite3.Connection]:
+        """A small transaction that goes well with documents being written: it waits for a block of them, not for all."""
+        with _said(self.folder):
+            self._refuse_if_closed()
+            with closing(_connect(self.path, "rw")) as connection, _transaction(connection):
+                yield connection
 
     def close(self) -> None:
         """Closes the file, after a write that is under way; who is reading finishes first."""
@@ -174,6 +180,15 @@ class Ledger:
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
             raise CollectionError(f"{self.folder}: has been closed; open it again")
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commits a change when the block ends; if that fails, the connection is of no use any more."""
+    connection.execute("BEGIN IMMEDIATE")
+    yield
+    put(connection, "change", get(connection, "change") + 1)
+    connection.execute("COMMIT")
 
 
 def get(connection: sqlite3.Connection, key: str, *, default: Any = ...) -> Any:

@@ -137,6 +137,7 @@ class States:
     def __init__(self, ledger: Ledger, dtype: np.dtype[Any], dimensions: int, on_damage: Callable[[str], None]) -> None:
         self._ledger, self._dtype, self._dimensions, self._on_damage = ledger, dtype, dimensions, on_damage
         self._state: State | None = None
+        self._least_change = 0  # older transactions do not have all rows of the index
         self._rows: _Growing[np.int64]
         self._tail: _Growing[np.float32]
         self._guard = threading.Lock()
@@ -156,6 +157,8 @@ class States:
         if state is not None and state.change == change:
             return state
         with self._guard:
+            if change < self._least_change:
+                raise StaleError
             state = self._state
             if state is None or state.last_deletion < get(connection, "pruned"):
                 state = self._adopt(*self._load(connection))
@@ -172,8 +175,9 @@ class States:
     def adopt_index(self) -> None:
         """Goes over to the index that the ledger names now, before anybody asks."""
         with self._ledger.reading() as connection:
-            loaded = self._load(connection)
+            change, loaded = get(connection, "change"), self._load(connection)
         with self._guard:
+            self._least_change = max(change, self._least_change)
             self._state = self._adopt(*loaded)
 
     def _load_aside(self) -> None:
@@ -187,7 +191,8 @@ class States:
     def _load(self, connection: sqlite3.Connection) -> tuple[State, npt.NDArray[np.int64]]:
         """The state as its index has it, and which of its rows have gone."""
         about = get(connection, "index")
-        base, generation, upto, number = None, None, 0, 0
+        # Without an index all rows are read from the ledger, where those that have gone no longer are.
+        base, generation, upto, number = None, None, 0, get(connection, "pruned")
         if about is not None:
             generation = about["folder"]
             try:
@@ -199,7 +204,6 @@ class States:
                 if is_replaced:
                     raise StaleError from None
                 self._on_damage(str(error))
-        # Without an index all rows are read from the ledger, where those that have gone no longer are.
         gone, last = tables.deleted_after(connection, number)
         rows = np.zeros(0, np.int64) if base is None else base.rows
         alive = np.ones(len(rows), np.bool_) if base is None or base.live is None else base.live
@@ -228,7 +232,7 @@ class States:
             numbers, vectors = tables.vectors_after(connection, last, _READ_ROWS, self._dtype, self._dimensions)
             if not len(numbers):
                 break
-            rows, tail = self._rows.extended(numbers), self._tail.extended(vectors)
+            rows, tail = self._rows.extended(len(rows), numbers), self._tail.extended(len(tail), vectors)
             last = int(numbers[-1])
         num_new = len(rows) - len(state.rows)
         alive = np.concatenate([state.alive, np.ones(num_new, np.bool_)]) if num_new else state.alive
@@ -271,15 +275,14 @@ class _Growing(Generic[Number]):
     """An array that grows at its end. What it gave out before stays as it was: new rows are written behind it."""
 
     def __init__(self, start: npt.NDArray[Number]) -> None:
-        self._buffer, self._size = start, len(start)
+        self._buffer = start
 
-    def extended(self, more: npt.NDArray[Any]) -> npt.NDArray[Number]:
-        """All of it with some rows more."""
-        size = self._size + len(more)
-        if size > len(self._buffer):
-            buffer = np.empty((max(size, 2 * self._size), *self._buffer.shape[1:]), self._buffer.dtype)
-            buffer[: self._size] = self._buffer[: self._size]
+    def extended(self, size: int, more: npt.NDArray[Any]) -> npt.NDArray[Number]:
+        """The first ``size`` rows, and more; what may have been written there by an attempt that failed does not count."""
+        end = size + len(more)
+        if end > len(self._buffer):
+            buffer = np.empty((max(end, 2 * size), *self._buffer.shape[1:]), self._buffer.dtype)
+            buffer[:size] = self._buffer[:size]
             self._buffer = buffer
-        self._buffer[self._size : size] = more
-        self._size = size
-        return self._buffer[:size]
+        self._buffer[size:end] = more
+        return self._buffer[:end]

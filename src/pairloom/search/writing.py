@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,7 @@ class Writer:
         encoder: What makes vectors; None if they are given.
         comparable: Makes of vectors [N, D] those that are kept.
         nearest: Ids and similarities of the documents nearest to vectors.
+        on_written: Called when a block has been written.
     """
 
     def __init__(
@@ -65,13 +67,13 @@ class Writer:
         encoder: AnyEncoder | None,
         comparable: Callable[[npt.NDArray[Any]], Vectors],
         nearest: Nearest,
+        on_written: Callable[[], None],
     ) -> None:
         self._ledger, self._comparable, self._nearest = ledger, comparable, nearest
         self._encoder = None if encoder is None else halves(encoder)[1]
         self._dtype = np.dtype(settings.storage).newbyteorder("<")
         self._dimensions: int = ledger.about["dimensions"]
-        self.num_written = 0
-        """Documents that were written."""
+        self._on_written = on_written
 
     def write(
         self,
@@ -125,16 +127,14 @@ class Writer:
                 tables.insert(connection, rows)
             counts.replaced += len(old)
             counts.added += len(rows) - len(old)
-            self.num_written += len(rows)
+            self._on_written()
         counts.unchanged += len({document.id for document in block}) - len(changes)
 
     def _changes(self, block: list[Document], given: _Vector | None, replace: bool) -> list[_Change]:
         """What of a block is to be written, with the vectors that are at hand already."""
         last = {document.id: number for number, document in enumerate(block)}
         if not replace and len(last) < len(block):
-            raise CollectionError(
-                f"{self._ledger.folder}: {_first_repeated(block)!r} is given twice; each id once, please"
-            )
+            raise CollectionError(f"{self._ledger.folder}: {_repeated(block)!r} is given twice; each id once, please")
         with self._ledger.reading() as connection:
             stored = tables.find(connection, list(last))
             if not replace and stored:
@@ -154,7 +154,7 @@ class Writer:
             is_same = (
                 before is not None
                 and (before.hash, before.metadata) == (change.hash, change.metadata)
-                and np.array_equal(change.vector, old[before.row])  # type: ignore[arg-type]
+                and (given is None or np.array_equal(given[number], old[before.row]))
             )
             if not is_same:
                 changes.append(change)
@@ -211,6 +211,5 @@ class Writer:
                 yield Duplicate(id_, other, score)
 
 
-def _first_repeated(block: list[Document]) -> str:
-    seen: set[str] = set()
-    return next(document.id for document in block if document.id in seen or seen.add(document.id))  # type: ignore[func-returns-value]
+def _repeated(block: list[Document]) -> str:
+    return Counter(document.id for document in block).most_common(1)[0][0]
