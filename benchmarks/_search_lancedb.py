@@ -99,7 +99,7 @@ class Lance(Changing):
         effort: int | None = None,
         refine: int | None = None,
         probes: int | None = None,
-        filter: Any = None,  # noqa: A002
+        filter: Any = None,
         k: int = K,
     ) -> Asker:
         """``effort`` is ef; ``by`` a text, questions are encoded by pairloom's encoder, so that only the search differs."""

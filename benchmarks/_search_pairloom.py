@@ -48,7 +48,7 @@ class Pairloom(Changing):
         self.collection = Collection(self.store, self._encoder(), create=False)
         return {"count": self.collection.count()}
 
-    def asker(self, by: str = "vector", mode: Any = "vector", filter: Any = None, k: int = K) -> Asker:  # noqa: A002
+    def asker(self, by: str = "vector", mode: Any = "vector", filter: Any = None, k: int = K) -> Asker:
         """By a question's vector or by its text; ``filter`` is (field, value)."""
         queries: Any = self.vectors if by == "vector" else self.texts
         condition = None if filter is None else dict([filter])

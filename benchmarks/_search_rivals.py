@@ -43,7 +43,7 @@ class Faiss(Side):
         self.vectors = contiguous(self.vectors)
         return {"count": self._index.ntotal}
 
-    def asker(self, effort: int | None = None, filter: Any = None) -> Asker:  # noqa: A002
+    def asker(self, effort: int | None = None, filter: Any = None) -> Asker:
         """``effort`` is efSearch. The bits of a filter are made ahead: whoever uses FAISS alone keeps them himself."""
         from pairloom.search.index.faiss_views import faiss
 

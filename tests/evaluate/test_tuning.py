@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,10 +47,10 @@ def searcher_of(vector: Mapping[str, Sequence[str]], words: Mapping[str, Sequenc
     return RankingSearcher(rankings, IDS)
 
 
-def found_by(vector_ranks: Sequence[int], words_ranks: Sequence[int], **options: object) -> Tuning:
+def found_by(vector_ranks: Sequence[int], words_ranks: Sequence[int], **options: Any) -> Tuning:
     task = task_of(len(vector_ranks))
     searcher = searcher_of(rankings_of(task, vector_ranks, seed=1), rankings_of(task, words_ranks, seed=2))
-    return tune(searcher, task, reciprocal_rank_fusion, **options)  # type: ignore[arg-type]
+    return tune(searcher, task, reciprocal_rank_fusion, **options)
 
 
 def random_ranks(count: int, most: int, seed: int) -> list[int]:

@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,10 @@ def work(path: Path, journal: Path, seed: int, max_file_bytes: int | None = None
                 case "put":
                     version = dice.randrange(1_000_000)
                     documents = [make_document(number, version) for number in numbers]
-                    step("put", numbers, version, lambda d=documents: put(collection, d))  # type: ignore[misc]
+                    step("put", numbers, version, partial(put, collection, documents))
                 case "delete":
                     ids = [f"dök {number}" for number in numbers]
-                    step("delete", numbers, 0, lambda i=ids: collection.delete(i))  # type: ignore[misc]
+                    step("delete", numbers, 0, partial(collection.delete, ids))
                 case "build":
                     collection.build()
                 case "export":

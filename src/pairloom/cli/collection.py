@@ -41,7 +41,7 @@ def add(
     field: TextField = None,
     id_field: IdField = None,
     metadata: MetadataNames = None,
-    format: FileFormat = None,  # noqa: A002 - the option's name
+    format: FileFormat = None,
     errors: OnErrors = "strict",
     duplicates: Duplicates = None,
     model: Annotated[str | None, Option(help="Where the model lies now, if not where it was.")] = None,

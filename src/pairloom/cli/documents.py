@@ -25,7 +25,7 @@ def open_sources(
     field: str | None,
     id_field: str | None,
     errors: Literal["strict", "replace"],
-    format: Format | None,  # noqa: A002 - as the command line has it
+    format: Format | None,
 ) -> list[Source]:
     """Opens files and vectors artifacts; what can be seen without reading is wrong with them is said now."""
     from pairloom.search.ingest.documents import DocumentSource, VectorSource, is_vectors, refuse_repeated

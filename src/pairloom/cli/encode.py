@@ -46,7 +46,7 @@ def encode(
     ] = None,
     field: TextField = None,
     id_field: IdField = None,
-    format: FileFormat = None,  # noqa: A002 - the option's name
+    format: FileFormat = None,
     errors: OnErrors = "strict",
     store: Annotated[Literal["float32", "float16", "int8"], Option(help="The type of the stored numbers.")] = "float32",
     shard: Annotated[

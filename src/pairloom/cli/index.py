@@ -41,7 +41,7 @@ def index(
     field: TextField = None,
     id_field: IdField = None,
     metadata: MetadataNames = None,
-    format: FileFormat = None,  # noqa: A002 - the option's name
+    format: FileFormat = None,
     errors: OnErrors = "strict",
     fields: Annotated[
         str | None,

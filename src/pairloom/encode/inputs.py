@@ -90,7 +90,7 @@ class TextSource:
         field: str | None = None,
         id_field: str | None = None,
         errors: Errors = "strict",
-        format: Format | None = None,  # noqa: A002 - as the command line has it
+        format: Format | None = None,
         rest: tuple[str, ...] | None = (),
     ) -> None:
         self._path = Path(source)
@@ -207,7 +207,7 @@ def read_texts(
     *,
     id_field: str | None = None,
     errors: Errors = "strict",
-    format: Format | None = None,  # noqa: A002 - as the command line has it
+    format: Format | None = None,
 ) -> Iterator[Text]:
     """Yields the texts of a file, a folder or stdin, one by one; arguments and errors are those of `TextSource`."""
     return iter(TextSource(source, field=field, id_field=id_field, errors=errors, format=format))

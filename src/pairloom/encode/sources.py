@@ -35,7 +35,7 @@ class Sources:
         field: str | None = None,
         id_field: str | None = None,
         errors: Errors = "strict",
-        format: Format | None = None,  # noqa: A002 - as the command line has it
+        format: Format | None = None,
     ) -> None:
         if len({str(source) for source in sources}) < len(sources) or not sources:
             raise UsageError("give each input once, and at least one")

@@ -145,7 +145,7 @@ class Collection:
     ) -> Written:
         return self._write(documents, vectors, duplicates, show_progress, replace=True)
 
-    def delete(self, ids: Iterable[str] = (), *, filter: Filter | None = None) -> int:  # noqa: A002
+    def delete(self, ids: Iterable[str] = (), *, filter: Filter | None = None) -> int:
         if isinstance(ids, str):
             raise UsageError("what is to be deleted is a string, not several ids")
         condition = None if filter is None else self._condition(filter)
@@ -170,7 +170,7 @@ class Collection:
         k: int = 10,
         *,
         mode: Mode = "hybrid",
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
     ) -> list[Hit]:
         if isinstance(query, np.ndarray):
             if query.ndim != 1:
@@ -184,7 +184,7 @@ class Collection:
         k: int = 10,
         *,
         mode: Mode = "hybrid",
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
     ) -> list[list[Hit]]:
         checking.check_search(queries, k, mode)
         condition = None if filter is None else self._condition(filter)
@@ -206,7 +206,7 @@ class Collection:
             found = tables.read_by_id(connection, list(dict.fromkeys(wanted)))
         return [found.get(one) for one in wanted]
 
-    def count(self, filter: Filter | None = None) -> int:  # noqa: A002
+    def count(self, filter: Filter | None = None) -> int:
         if filter is None:
             with self._ledger.reading() as connection:
                 return int(get(connection, "count"))

@@ -100,7 +100,7 @@ class AnyCollection(Protocol):
         """Like `add`, but a document whose id is there replaces that one; of two with one id the later counts."""
         ...
 
-    def delete(self, ids: Iterable[str] = (), *, filter: Filter | None = None) -> int:  # noqa: A002
+    def delete(self, ids: Iterable[str] = (), *, filter: Filter | None = None) -> int:
         """Deletes documents by their ids, or all that a filter lets through; returns how many there were."""
         ...
 
@@ -110,7 +110,7 @@ class AnyCollection(Protocol):
         k: int = 10,
         *,
         mode: Mode = "hybrid",
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
     ) -> list[Hit]:
         """The ``k`` best documents for a query (fewer if there are no more), best first.
 
@@ -131,7 +131,7 @@ class AnyCollection(Protocol):
         k: int = 10,
         *,
         mode: Mode = "hybrid",
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
     ) -> list[list[Hit]]:
         """The same for several queries, [Q, D] if they are vectors, in less time."""
         ...
@@ -140,7 +140,7 @@ class AnyCollection(Protocol):
         """Documents by id, None where there is none."""
         ...
 
-    def count(self, filter: Filter | None = None) -> int:  # noqa: A002
+    def count(self, filter: Filter | None = None) -> int:
         """How many documents there are (that a filter lets through)."""
         ...
 

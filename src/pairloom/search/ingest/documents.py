@@ -54,7 +54,7 @@ class DocumentSource:
         id_field: str | None = None,
         metadata: MetadataFields = ALL_FIELDS,
         errors: Errors = "strict",
-        format: Format | None = None,  # noqa: A002 - as the command line has it
+        format: Format | None = None,
     ) -> None:
         self._source = TextSource(
             source, field=field, id_field=id_field, errors=errors, format=format, rest=metadata.names

@@ -196,7 +196,7 @@ class QdrantCollection:
         with self._writing:
             self._writer(None).load(documents, vectors)
 
-    def delete(self, ids: Iterable[str] = (), *, filter: Filter | None = None) -> int:  # noqa: A002
+    def delete(self, ids: Iterable[str] = (), *, filter: Filter | None = None) -> int:
         if isinstance(ids, str):
             raise UsageError("what is to be deleted is a string, not several ids")
         condition = self._condition(filter)
@@ -211,7 +211,7 @@ class QdrantCollection:
         k: int = 10,
         *,
         mode: Mode = "hybrid",
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
     ) -> list[Hit]:
         if isinstance(query, np.ndarray):
             if query.ndim != 1:
@@ -225,7 +225,7 @@ class QdrantCollection:
         k: int = 10,
         *,
         mode: Mode = "hybrid",
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,
     ) -> list[list[Hit]]:
         check_search(queries, k, mode)
         condition = self._condition(filter)
@@ -251,7 +251,7 @@ class QdrantCollection:
         documents = {document.id: document for document in found}
         return [documents.get(id_) for id_ in wanted]
 
-    def count(self, filter: Filter | None = None) -> int:  # noqa: A002
+    def count(self, filter: Filter | None = None) -> int:
         return self._points.count(self._condition(filter))
 
     def documents(self) -> Iterator[Document]:
