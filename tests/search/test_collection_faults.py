@@ -291,3 +291,23 @@ def test_a_transaction_older_than_the_index_is_begun_anew(tmp_path: Path) -> Non
         with pytest.raises(StaleError):
             collection._states.at(old)
         assert collection.search(vector_of(make_document(400).text), 1)[0].id == make_document(400).id
+
+
+def test_a_collection_is_whole_to_who_verifies_it_while_its_index_is_replaced(tmp_path: Path) -> None:
+    with filled(tmp_path / "c") as collection:
+        ends = threading.Event()
+
+        def rebuild() -> None:
+            try:
+                for _ in range(6):
+                    collection.rebuild()
+            finally:
+                ends.set()
+
+        thread = threading.Thread(target=rebuild)
+        thread.start()
+        seen = set()
+        while not ends.is_set():
+            seen.add(collection.verify()["index"])
+        thread.join()
+        assert len(seen) > 1

@@ -38,12 +38,7 @@ def verify(ledger: Ledger) -> dict[str, Any]:
         if connection.execute(_WORDS_OF_OTHERS).fetchone() != (0, num_documents):
             raise CollectionError(f"{folder}: words are not kept of the documents that there are; {_REBUILD}")
         index = get(connection, "index")
-    if index is not None:
-        try:
-            open_index(folder, index["folder"])
-        except ArtifactError as error:
-            raise CollectionError(f"{str(error).partition(';')[0]}; {_REBUILD}") from None
-    return {"count": num_documents, "index": None if index is None else index["folder"]}
+    return {"count": num_documents, "index": _verify_index(ledger, index)}
 
 
 def rebuild_tables(ledger: Ledger) -> None:
@@ -65,6 +60,21 @@ def _verify_pages(connection: sqlite3.Connection, folder: Path) -> None:
     found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
         raise CollectionError(f"{folder}: its ledger is damaged ({' '.join(str(found).split())}); {_ADVICE}")
+
+
+def _verify_index(ledger: Ledger, index: dict[str, Any] | None) -> str | None:
+    """Looks at the index; at its successor, if it has been replaced, and so removed, meanwhile."""
+    while index is not None:
+        try:
+            open_index(ledger.folder, index["folder"])
+            return str(index["folder"])
+        except ArtifactError as error:
+            with ledger.reading() as connection:
+                now = get(connection, "index")
+            if now is not None and now["folder"] == index["folder"]:
+                raise CollectionError(f"{str(error).partition(';')[0]}; {_REBUILD}") from None
+            index = now
+    return None
 
 
 def _verify_rows(connection: sqlite3.Connection, folder: Path) -> int:
