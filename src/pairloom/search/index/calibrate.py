@@ -25,7 +25,7 @@ from pairloom.search.index.watch import Watch
 
 NUM_QUERIES = 400
 # See above.
-_MOVED = 0.35
+MOVED = 0.35
 # So many true neighbours are found: enough for the nearest 100, and for the nearest 10 where a fifth counts.
 _DEPTH = 200
 _SHARES = (0.5, 0.2)
@@ -112,16 +112,31 @@ def calibrate(
 
 
 def draw_sample(
-    flat: FlatFile, *, num_queries: int, live: Mask | None = None, seed: int = 0, watch: Watch | None = None
+    flat: FlatFile,
+    *,
+    num_queries: int,
+    live: Mask | None = None,
+    moved: float = MOVED,
+    seed: int = 0,
+    watch: Watch | None = None,
 ) -> Sample:
-    """Stand-ins for queries, and what an exact search finds for them."""
+    """Stand-ins for queries, and what an exact search finds for them.
+
+    Args:
+        flat: The vectors.
+        num_queries: Of both kinds together.
+        live: [n], which vectors count at all; by default all.
+        moved: By which part of a difference those of the second kind are moved.
+        seed: Of the draw.
+        watch: Looked at between steps.
+    """
     watch = watch or Watch()
     dice = np.random.default_rng(seed)
     whole = np.arange(len(flat)) if live is None else np.flatnonzero(live)
     half = max(1, min(num_queries // 2, len(whole)))
     own = dice.choice(whole, half, replace=False)
-    moved, one, other = (flat.vectors(dice.choice(whole, half)) for _ in range(3))
-    vectors = np.concatenate([flat.vectors(own), moved + np.float32(_MOVED) * (one - other)])
+    begin_at, one, other = (flat.vectors(dice.choice(whole, half)) for _ in range(3))
+    vectors = np.concatenate([flat.vectors(own), begin_at + np.float32(moved) * (one - other)])
     step = max(1, _COMPARED_AT_ONCE // len(flat))
     found = []
     for begin in range(0, len(vectors), step):
