@@ -21,6 +21,7 @@ from benchmarks._search_changes import stall, upserts
 from benchmarks._search_ingest import ingest
 from benchmarks._search_quality import quality
 from benchmarks._search_queries import filtered, hybrid, queries
+from benchmarks._search_stand_ins import stand_ins
 from benchmarks._train_pairs import MODEL
 from benchmarks.encode import installed, processor
 
@@ -33,6 +34,7 @@ def vectors(bench: Bench) -> None:
 PARTS: dict[str, Callable[[Bench], None]] = {
     "vectors": vectors,
     "ingest": ingest,
+    "stand_ins": stand_ins,
     "queries": queries,
     "filtered": filtered,
     "hybrid": hybrid,

@@ -38,7 +38,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_search_program_at_toy_size_finds_what_is_right_beside_all_others(cache: Path) -> None:
-    printed = run(cache, "vectors", "ingest", "queries", "filtered")
+    printed = run(cache, "vectors", "ingest", "stand_ins", "queries", "filtered")
     assert "300 texts, 1,500 rows, 40 questions" in printed
     contestants = ["pairloom, exact", "pairloom, graph", "FAISS alone, exact", "FAISS alone, graph"]
     contestants += ["LanceDB, exact"] if HAS_LANCE else []
@@ -53,6 +53,9 @@ def test_the_search_program_at_toy_size_finds_what_is_right_beside_all_others(ca
     assert len(re.findall(r"rows/s; waiting for the background .* index anew .* disk", printed)) == 2
     assert "a collection" in printed
     assert "rows are let through" in printed
+    for name in ("titles of docstrings", "vectors themselves", "moved by 0.35"):
+        recalls_of_stand_ins = re.search(rf"^  {name} \(\d+\): (.*)$", printed, re.MULTILINE)
+        assert recalls_of_stand_ins and min(map(float, recalls_of_stand_ins[1].split())) > 0.5, name
 
 
 @pytest.mark.slow

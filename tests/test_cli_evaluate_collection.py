@@ -105,3 +105,8 @@ def test_a_collection_of_something_else_and_too_few_queries(
         qrels={"test": ["q\tx1\t1"]},
     )
     assert "has none of the 2 documents of other" in bad("evaluate", collection, other)
+
+
+def test_a_collection_on_a_server_that_is_not_there_is_told_of(task: Path, tmp_path: Path) -> None:
+    said = bad("evaluate", "qdrant://127.0.0.1:9/questions", task, cwd=tmp_path)
+    assert "qdrant://127.0.0.1:9/questions: the server cannot be reached" in said

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pairloom.cli.arguments import Argument, Option
+from pairloom.cli.opening import is_any_collection, open_any
 from pairloom.cli.options import Device, Json, Precision, Quiet
 from pairloom.cli.output import print_json, show
 from pairloom.errors import UsageError
@@ -23,7 +24,8 @@ def evaluate(
         str,
         Argument(
             metavar="MODEL",
-            help="A model folder, an installed package that carries one, or a hub name; or a collection made by pairloom index.",
+            help="A model folder, an installed package that carries one, or a hub name; or a collection (a folder, or "
+            "qdrant://host:port/name).",
         ),
     ],
     tasks: Annotated[
@@ -59,9 +61,7 @@ def evaluate(
 
     How a collection shall weigh meaning and words: `pairloom evaluate collection task --tune`
     """
-    from pairloom.search.ledger import is_collection
-
-    if is_collection(Path(model)):
+    if is_any_collection(model):
         if baseline or similarity or precision or device:
             raise UsageError(
                 f"--baseline, --similarity, --precision and --device are for models; {model} is a collection, which is measured "
@@ -69,7 +69,7 @@ def evaluate(
             )
         if tune and (mode or len(tasks) > 1):
             raise UsageError("--tune takes one task and no --mode: it weighs meaning against words")
-        _evaluate_collection(Path(model), tasks, mode, tune=tune, quiet=quiet, as_json=as_json)
+        _evaluate_collection(model, tasks, mode, tune=tune, quiet=quiet, as_json=as_json)
         return
     if mode or tune:
         raise UsageError(f"--mode and --tune are for collections; {model} is none (pairloom index makes one)")
@@ -112,16 +112,15 @@ def _evaluate_model(
 
 
 def _evaluate_collection(
-    path: Path, tasks: list[Path], mode: Mode | None, *, tune: bool, quiet: bool, as_json: bool
+    location: str, tasks: list[Path], mode: Mode | None, *, tune: bool, quiet: bool, as_json: bool
 ) -> None:
     from pairloom.evaluate import report
     from pairloom.evaluate.searching import MODES, evaluate_search
     from pairloom.evaluate.tuning import tune as find_weights
-    from pairloom.search.collection import Collection
     from pairloom.search.fusion import reciprocal_rank_fusion
 
     read = [_read_retrieval_task(task) for task in tasks]
-    with Collection(path, create=False, background=False) as collection:
+    with open_any(location) as collection:
         if not tune:
             modes = MODES if mode is None else (mode,)
             results = [
