@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pairloom.cli.arguments import Argument, Group, Option
 from pairloom.cli.documents import check_vectors, open_sources, report_written
-from pairloom.cli.opening import build_if_due, declared_fields, open_any, open_folder
+from pairloom.search.opening import build_if_due, declared_fields, open_any, open_folder
 from pairloom.cli.options import (
     Device,
     DocumentSources,
