@@ -67,7 +67,7 @@ def serve(
     from pairloom.serve.settings import load_settings
 
     flags = {
-        "models": models,
+        "models": models or None,
         "collection": collection,
         "host": host,
         "port": port,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -99,11 +100,9 @@ class Supervisor:
         if self._settings.api_keys is not None:
             told["settings"]["api_keys"] = self._settings.api_keys.get_secret_value()
         assert process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # it has died already, which will be noticed
             process.stdin.write(json.dumps(told).encode() + b"\n")
             process.stdin.flush()
-        except BrokenPipeError:  # it has died already, which will be noticed
-            pass
         return _Worker(process, time.monotonic())
 
     def _end(self) -> None:
@@ -127,10 +126,8 @@ class Supervisor:
 
 def _close_pipe(worker: _Worker) -> None:
     assert worker.process.stdin is not None
-    try:
+    with suppress(BrokenPipeError):  # what it was told has never been read
         worker.process.stdin.close()
-    except BrokenPipeError:  # what it was told has never been read
-        pass
 
 
 def _reason(code: int) -> str:
