@@ -20,12 +20,12 @@ def answer(service: Service, listening: socket.socket) -> None:
     """
     server = Server(create_app(service), service)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_answer(server, service, listening))
+        runner.run(run_until_ended(server, service, listening))
     if server.force_exit:
         raise KeyboardInterrupt
 
 
-async def _answer(server: Server, service: Service, listening: socket.socket) -> None:
+async def run_until_ended(server: Server, service: Service, listening: socket.socket) -> None:
     warming = asyncio.create_task(_warm_up(server, service))
     try:
         await server.serve(sockets=[listening])

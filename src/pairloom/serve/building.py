@@ -27,7 +27,7 @@ def build_service(settings: Settings) -> Service:
         PairloomError: A model or the collection is not there, or cannot be read.
     """
     metrics = Metrics()
-    threads = _threads(settings)
+    threads = threads_of_a_worker(settings)
     scheduler = Scheduler(threads=threads, deadline_s=settings.deadline_s, metrics=metrics)
 
     def load(*names: str) -> dict[str, ServedModel]:
@@ -74,7 +74,8 @@ def _load_own(
         ) from None
 
 
-def _threads(settings: Settings) -> int | None:
+def threads_of_a_worker(settings: Settings) -> int | None:
+    """How many cores each worker computes with; None for all of them."""
     if settings.threads is not None or settings.workers == 1:
         return settings.threads
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -54,6 +54,16 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             answer(service, listening)
 
 
+def warn_if_open(settings: Settings) -> None:
+    """Says so if others than the programs of this machine may use the server, and nobody is asked who it is."""
+    if not is_loopback(settings.host) and settings.keys is None and settings.api_keys is None:
+        logs.logger.warning(
+            "everybody who reaches %s may use the server, and write to its collection: there are no keys; make one with "
+            "pairloom serve --keys FILE --add-key NAME",
+            settings.host,
+        )
+
+
 def _check(settings: Settings) -> None:
     """Finds what is wrong with models and the collection, so that it is said once and not by each worker."""
     for name in settings.models:
@@ -80,12 +90,7 @@ def _start_log(settings: Settings, lines: list[str], say: Callable[[str], None])
     if settings.log_format == "json":
         for line in lines:
             logs.logger.info(line)
-    if not is_loopback(settings.host) and settings.keys is None and settings.api_keys is None:
-        logs.logger.warning(
-            "everybody who reaches %s may use the server, and write to its collection: there are no keys; make one with "
-            "pairloom serve --keys FILE --add-key NAME",
-            settings.host,
-        )
+    warn_if_open(settings)
 
 
 def _allow_many_files(settings: Settings) -> None:

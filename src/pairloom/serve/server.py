@@ -42,7 +42,7 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=list(settings.trusted_proxies),
-            limit_concurrency=settings.max_connections,
+            limit_concurrency=settings.max_connections + 1,  # it refuses who reaches it
             backlog=settings.max_connections,
             timeout_keep_alive=_KEEP_ALIVE_S,
             # Only whole seconds by its annotation; it waits for fractions as well.
