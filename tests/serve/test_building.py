@@ -108,7 +108,7 @@ def test_a_model_that_changed_or_went_is_said(model_folder: Path, other_folder: 
     shutil.copytree(model_folder, moving)
     location = make_collection(tmp_path / "texts", Encoder(moving))
     shutil.rmtree(moving)
-    with pytest.raises(ModelError, match="texts: the model that made it cannot be loaded .* as MODEL"):
+    with pytest.raises(ModelError, match=r"texts: the model that made it cannot be loaded .* as MODEL"):
         build_service(Settings(collection=location))
     shutil.copytree(other_folder, moving)
     with pytest.raises(CollectionError, match="as it was then"):
