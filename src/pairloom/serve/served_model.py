@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeGuard
+from typing import TYPE_CHECKING, Literal, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -165,16 +165,17 @@ class ServedModel:
         prompt_name = prompts[input_type] if input_type else None
         if _are_texts(inputs):
             return self.encoder.tokenize(inputs, prompt_name=prompt_name)
+        rows = cast("Sequence[Sequence[int]]", inputs)
         size = self.encoder.model.architecture.vocabulary_size
-        for place, row in enumerate(inputs):
-            if row and not (0 <= min(row) and max(row) < size):
+        for place, row in enumerate(rows):
+            if row and (min(row) < 0 or max(row) >= size):
                 wrong = next(number for number in row if not 0 <= number < size)
                 raise RequestError(
                     f"input {place}: {self.name} has no token {wrong}; its tokens are 0 to {size - 1}",
                     param=f"input[{place}]",
                     code="unknown_token",
                 )
-        return self.encoder.tokenize_ids(inputs, prompt_name=prompt_name)
+        return self.encoder.tokenize_ids(rows, prompt_name=prompt_name)
 
 
 class ServedPair(ServedModel):
