@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pairloom.encode.engine import Engine
 from pairloom.models.tokenizer import Tokens
 from tests.encode.jobs import MeanEngine
 
@@ -80,8 +79,3 @@ def texts(lengths: Sequence[int], *, first: int = 1) -> Tokens:
     array = np.array(lengths, dtype=np.int64)
     ids[np.cumsum(array) - array] = first
     return Tokens(ids, array, np.zeros(len(array), dtype=np.bool_))
-
-
-def by_itself(engine: Engine, tokens: Tokens) -> npt.NDArray[np.float32]:
-    """What each text's vector is, computed without the scheduler."""
-    return engine.embed(tokens)

@@ -214,7 +214,6 @@ def test_what_it_says_of_itself(encoder: Encoder) -> None:
 def test_after_warming_up_the_pace_is_known(encoder: Encoder) -> None:
     async def work(scheduler: Scheduler) -> None:
         served = ServedModel("tiny", encoder, scheduler)
-        assert (await served.encode(["cup"], deadline_s=1e-9)).num_tokens == 3
         await served.warm_up()
         with pytest.raises(RequestError) as error:
             await served.encode(["cup"] * 100, deadline_s=1e-9)
@@ -266,7 +265,7 @@ def test_a_pair_is_three_models(pair_folder: Path) -> None:
         found = await served["two"].encode(texts, input_type="document")
         near(found.vectors, document)
         assert found.truncated.tolist() == [False, True]
-        with pytest.raises(RequestError, match="two is two encoders: set input_type .*two-q or two-a") as error:
+        with pytest.raises(RequestError, match=r"two is two encoders: set input_type .*two-q or two-a") as error:
             await served["two"].encode(texts)
         assert (error.value.status, error.value.param) == (400, "input_type")
 
@@ -287,6 +286,6 @@ def test_names_under_which_models_are_served(model_folder: Path, pair_folder: Pa
         with pytest.raises(UsageError, match="is neither NAME nor ALIAS=NAME"):
             names(wrong)
     (tmp_path / "a=b").symlink_to(model_folder)
-    assert names(str(tmp_path / "a=b")) == [model_folder.resolve().name]
+    assert names(str(tmp_path / "a=b")) == ["a=b"], "a folder by the name of which it is given"
     with pytest.raises(ModelError):
         names(f"tiny={tmp_path / 'nowhere' / 'here' / 'a'}")

@@ -278,7 +278,7 @@ def _name_and_source(given: str) -> tuple[str, str]:
             raise UsageError(f"model {given!r}: is neither NAME nor ALIAS=NAME")
         return alias, source
     folder = Path(given).expanduser()
-    return (folder.resolve().name if folder.is_dir() else given), given
+    return (folder.absolute().name if folder.is_dir() else given), given
 
 
 def _are_texts(inputs: Inputs) -> TypeGuard[Sequence[str]]:
