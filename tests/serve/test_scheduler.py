@@ -314,7 +314,7 @@ def test_batches_and_times_are_told_of(model: Model) -> None:
     asyncio.run(run())
     assert sum(texts for texts, _, _ in counts.batches) == 7
     assert sum(tokens for _, tokens, _ in counts.batches) == 9 + 5 * 17 + 20
-    assert counts.batches[0] == (1, 9, 9)
+    assert counts.batches[0] == (1, 9, 16)
     assert counts.stages.count("queue") == 2, "once a request"
     assert counts.stages.count("compute") == len(counts.batches)
 

@@ -238,7 +238,7 @@ class Scheduler:
             self._metrics.observe_batch(
                 texts=len(tokens),
                 tokens=int(tokens.lengths.sum()),
-                padded_tokens=len(tokens) * int(tokens.lengths.max()),
+                padded_tokens=batch.padded_tokens,
             )
 
     def _measure(self, batch: MicroBatch, took_s: float) -> None:

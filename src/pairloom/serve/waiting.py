@@ -78,6 +78,7 @@ class MicroBatch:
         skip_tokens: As `Engine.embed` takes it.
         texts: Of each text its job, and its row there.
         cost: The sum of their widths.
+        padded_tokens: What is computed, padding and rows that are there for the shape included.
         full: Whether there is as much in it as in those into which a long queue is cut.
         alone: Whether nothing else is computed meanwhile.
     """
@@ -86,6 +87,7 @@ class MicroBatch:
     skip_tokens: int
     texts: list[tuple[Job, int]]
     cost: int
+    padded_tokens: int
     full: bool
     alone: bool = False
 
@@ -211,10 +213,10 @@ class Waiting:
         self._clients.move_to_end(job.client)
         client.jobs.move_to_end(job)
         texts = list(self._take(job, chosen))
-        size = len(texts) * max(chosen)
+        size = rows_above(len(texts)) * max(chosen)
         client.owed += max(0.0, size / limit - 1)
         cost = sum(width * count for width, count in chosen.items())
-        return MicroBatch(job.engine, job.skip_tokens, texts, cost, full=2 * size >= limit)
+        return MicroBatch(job.engine, job.skip_tokens, texts, cost, size, full=2 * size >= limit)
 
     def _whose_turn(self) -> _Client:
         while True:
