@@ -6,30 +6,31 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import uvicorn
+from pairloom.serve.metrics import Metrics
+from pairloom.serve.scheduler import Scheduler
+from pairloom.serve.served_model import ServedModel, serve_models
+from pairloom.serve.settings import Settings
 
 from pairloom import Encoder
 from pairloom.encode.engine import Engine
 from pairloom.models.tokenizer import Tokens
 from pairloom.serve.app import create_app
-from pairloom.serve.metrics import Metrics
-from pairloom.serve.scheduler import Scheduler
-from pairloom.serve.served_model import ServedModel
 from pairloom.serve.service import Service
-from pairloom.serve.settings import Settings
 
 
-def make_service(encoders: Mapping[str, Encoder], **settings: Any) -> Service:
-    """A service of these encoders, without a collection."""
+def make_service(encoders: Mapping[str, Encoder], names: Sequence[str] = (), **settings: Any) -> Service:
+    """A service of these encoders and of models by their names, without a collection."""
     read, metrics = Settings(**settings), Metrics()
     scheduler = Scheduler(threads=1, deadline_s=read.deadline_s, metrics=metrics)
     models = {name: ServedModel(name, encoder, scheduler, metrics=metrics) for name, encoder in encoders.items()}
+    models |= serve_models(names, scheduler, precision="float32", threads=1, metrics=metrics)
     return Service(read, scheduler, models, None, None, metrics)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pairloom import Encoder
+from pairloom import DualEncoder, Encoder
 
 TEXTS = ["how do i brew coffee", "", "the water is hot and the cup is cold", "grind the bean"]
 LONG = "coffee " * 100
@@ -196,3 +197,13 @@ def test_queries_and_documents_get_the_prompts_of_the_model(several_url: str, pr
         np.testing.assert_allclose(vectors_of(response), encode(TEXTS), atol=1e-5)
     plain = vectors_of(post(several_url, model="prompted", input=TEXTS))
     np.testing.assert_allclose(plain, prompted_encoder.encode(TEXTS), atol=1e-5)
+
+
+def test_a_pair_answers_as_each_half_and_by_what_texts_are(pair_url: str, pair_folder: Path) -> None:
+    pair = DualEncoder(pair_folder, device="cpu", precision="float32", threads=1)
+    for name, kind, encode in (("two-q", "query", pair.encode_query), ("two-a", "document", pair.encode_document)):
+        for body in ({"model": name}, {"model": "two", "input_type": kind}, {"input_type": kind}):
+            np.testing.assert_allclose(vectors_of(post(pair_url, input=TEXTS, **body)), encode(TEXTS), atol=1e-5)
+    status, param, message = error_of(post(pair_url, model="two", input=TEXTS))
+    assert (status, param) == (400, "input_type")
+    assert "two-q" in message

@@ -42,3 +42,12 @@ def test_where_no_model_is_served_the_error_says_so() -> None:
     with pytest.raises(RequestError, match="none") as raised:
         find_model({}, "tiny")
     assert raised.value.status == 404
+
+
+def test_a_pair_is_three_models(pair_url: str) -> None:
+    models = httpx.get(f"{pair_url}/v1/models").json()["data"]
+    assert {model["id"]: (model["input_types"], model["max_tokens"]) for model in models} == {
+        "two": (["query", "document"], 20),
+        "two-q": (["query"], 20),
+        "two-a": (["document"], 50),
+    }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
-from pairloom import Encoder
+from pairloom import DualEncoder, Encoder
 
 TEXTS = ["how do i brew coffee", "grind the bean", "read a file with python"]
 
@@ -52,6 +53,17 @@ def test_texts_on_an_equal_footing_have_no_prompt(several_url: str, prompted_enc
     answer = post(several_url, model="prompted", texts=TEXTS).json()
     vectors = prompted_encoder.encode(TEXTS)
     np.testing.assert_allclose(answer["similarities"], prompted_encoder.similarity(vectors, vectors), atol=1e-5)
+
+
+def test_of_a_pair_the_text_goes_through_one_half_and_the_others_through_the_other(
+    pair_url: str, pair_folder: Path
+) -> None:
+    pair = DualEncoder(pair_folder, device="cpu", precision="float32", threads=1)
+    answer = post(pair_url, text=TEXTS[0], others=TEXTS[1:]).json()
+    expected = pair.similarity(pair.encode_query(TEXTS[:1]), pair.encode_document(TEXTS[1:]))
+    np.testing.assert_allclose(answer["similarities"], expected, atol=1e-5)
+    answer = post(pair_url, texts=TEXTS).json()
+    np.testing.assert_allclose(answer["similarities"], pair.similarity(*[pair.encode(TEXTS)] * 2), atol=1e-5)
 
 
 def test_an_empty_text_is_a_text(url: str) -> None:

@@ -47,6 +47,7 @@ _STATUSES = {
     408: "The request took too long to arrive.",
     413: "The request is larger than this server takes.",
     415: "The body is not declared as JSON.",
+    421: "The server is not known by this name.",
     422: "A text is longer than the model takes, and was not to be cut.",
     429: "There is more to do than can be done in time. Try again after as many seconds as `Retry-After` says.",
     500: "A fault of the server.",
@@ -54,7 +55,7 @@ _STATUSES = {
 }
 
 # What any request may meet before it is looked at.
-_ANYWHERE = (401, 403, 408, 413, 429, 500, 503)
+_ANYWHERE = (401, 403, 408, 413, 421, 429, 500, 503)
 
 
 def error_response(error: RequestError) -> Response:

@@ -31,7 +31,7 @@ from pairloom.serve.searching import search_router
 from pairloom.serve.service import Service
 from pairloom.serve.similarity import similarity_router
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pairloom")
 
 # As nginx calls a request whose client did not wait. It is counted; nobody receives it.
 _CLIENT_GONE = 499
@@ -116,6 +116,11 @@ async def _on_invalid(request: Request, error: Any) -> Response:
     return error_response(refused(error.errors()))
 
 
+async def _on_invalid_parameter(request: Request, error: Any) -> Response:
+    # What FastAPI found: the first word of the place is "query" or "path".
+    return error_response(refused([{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]))
+
+
 async def _on_usage_error(request: Request, error: Any) -> Response:
     return error_response(RequestError(str(error)))
 
@@ -148,7 +153,7 @@ async def _on_fault_of_guard(request: Request, error: Any) -> Response:
 _HANDLERS: dict[Any, Any] = {
     RequestError: _on_request_error,
     ValidationError: _on_invalid,
-    RequestValidationError: _on_invalid,
+    RequestValidationError: _on_invalid_parameter,
     UsageError: _on_usage_error,
     OccupiedError: _on_occupied,
     BusyError: _on_occupied,

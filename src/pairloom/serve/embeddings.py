@@ -18,11 +18,11 @@ from pairloom.serve.answers import answered, failing, json_list, written
 from pairloom.serve.bodies import Body, described, read
 from pairloom.serve.errors import RequestError
 from pairloom.serve.gone import until_gone
-from pairloom.serve.inputs import InputType, input_schema, read_inputs
+from pairloom.serve.inputs import input_schema, read_inputs
 from pairloom.serve.models import find_model, known_names
+from pairloom.serve.served_model import Answer, InputType, ServedModel
 
 if TYPE_CHECKING:
-    from pairloom.serve.served_model import Answer, ServedModel
     from pairloom.serve.service import Service
 
 _VECTOR = {

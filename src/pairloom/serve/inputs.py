@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pairloom.serve.errors import RequestError
-
-InputType = Literal["query", "document"]
-"""What a text is: searched for, or searched in."""
 
 # Token ids are kept in 32 bits.
 _TOO_LARGE = 2**31

@@ -13,10 +13,9 @@ from starlette.responses import Response
 
 from pairloom.serve.answers import answered, failing
 from pairloom.serve.errors import RequestError
-from pairloom.serve.inputs import InputType
+from pairloom.serve.served_model import InputType, ServedModel, ServedPair
 
 if TYPE_CHECKING:
-    from pairloom.serve.served_model import ServedModel
     from pairloom.serve.service import Service
 
 _MODEL = {
@@ -119,7 +118,15 @@ def name_in_path(models: Mapping[str, ServedModel]) -> dict[str, Any]:
 
 def input_types(model: ServedModel) -> list[InputType]:
     """Which kinds of text a model tells apart; none if all are the same to it."""
-    raise NotImplementedError
+    if isinstance(model, ServedPair):
+        return ["query", "document"]
+    if model.input_type is not None:
+        return [model.input_type]
+    prompts: dict[InputType, str | None] = {
+        "query": model.encoder.query_prompt,
+        "document": model.encoder.document_prompt,
+    }
+    return [kind for kind, prompt in prompts.items() if prompt is not None]
 
 
 def _facts(model: ServedModel, created: int) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from pairloom.encode.similarity import normalize
 from pairloom.serve.answers import answered, failing, json_list, written
 from pairloom.serve.bodies import Body, described, read
 from pairloom.serve.gone import until_gone
-from pairloom.serve.inputs import InputType, input_schema, read_inputs
+from pairloom.serve.inputs import input_schema, read_inputs
 from pairloom.serve.models import find_model, name_in_path
+from pairloom.serve.served_model import InputType
 
 if TYPE_CHECKING:
     from pairloom.serve.service import Service

@@ -17,11 +17,11 @@ from pairloom.serve.answers import answered, failing, json_list, written
 from pairloom.serve.bodies import Body, described, read
 from pairloom.serve.errors import RequestError
 from pairloom.serve.gone import until_gone
-from pairloom.serve.inputs import InputType, check_count
+from pairloom.serve.inputs import check_count
 from pairloom.serve.models import find_model, input_types, known_names
+from pairloom.serve.served_model import Answer, InputType, ServedModel, ServedPair
 
 if TYPE_CHECKING:
-    from pairloom.serve.served_model import Answer, ServedModel
     from pairloom.serve.service import Service
 
 Part = tuple[Sequence[str], InputType | None]
@@ -78,7 +78,7 @@ class SimilarityBody(Body):
 
     input_type: InputType | None = None
     """What all the texts are, for models that tell it apart. By default the text is a query and the others are documents;
-    texts that are compared each with each are all queries."""
+    of texts that are compared each with each all are of one kind."""
 
 
 def similarity_router(service: Service) -> APIRouter:
@@ -109,7 +109,7 @@ def similarity_router(service: Service) -> APIRouter:
         {title: {"model": next(iter(models), None), **body} for title, body in _REQUESTS.items()},
         model=known_names(models),
         others={"minItems": 1, "maxItems": settings.max_inputs},
-        texts={"minItems": 1, "maxItems": _MOST_WITH_EACH_OTHER},
+        texts={"minItems": 1, "maxItems": min(settings.max_inputs, _MOST_WITH_EACH_OTHER)},
     )
     schema = body["requestBody"]["content"]["application/json"]["schema"]
     schema["oneOf"] = [
@@ -144,7 +144,8 @@ def _parts(body: SimilarityBody, model: ServedModel) -> list[Part]:
     """All texts in their order, those that are encoded alike together."""
     kind = body.input_type
     if body.texts:
-        return [(body.texts, kind or ("query" if "query" in input_types(model) else None))]
+        # As `DualEncoder.encode`: two vectors of one text by different halves need not be near.
+        return [(body.texts, kind or ("query" if isinstance(model, ServedPair) else None))]
     if kind is None and len(input_types(model)) == 2:
         return [([body.text], "query"), (body.others, "document")]
     return [([body.text, *body.others], kind)]
