@@ -19,7 +19,7 @@ from pairloom.serve.bodies import Body, described, read
 from pairloom.serve.errors import RequestError
 from pairloom.serve.gone import until_gone
 from pairloom.serve.inputs import input_schema, read_inputs
-from pairloom.serve.models import find_model, known_names
+from pairloom.serve.models import example_name, find_model, known_names
 from pairloom.serve.served_model import Answer, InputType, ServedModel
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def embeddings_router(service: Service) -> APIRouter:
         return Response(_content(model.name, rows, answer), media_type="application/json")
 
     most = max((model.dimensions for model in models.values()), default=1)
-    name = next(iter(models), None)
+    name = example_name(models)
     router.add_api_route(
         "/v1/embeddings",
         create_embeddings,

@@ -110,6 +110,11 @@ def known_names(models: Mapping[str, ServedModel]) -> dict[str, Any]:
     return {"anyOf": [{"type": "string", "enum": list(models)}, {"type": "null"}]} if models else {}
 
 
+def example_name(models: Mapping[str, ServedModel]) -> str | None:
+    """A model for examples: one that needs no more than texts."""
+    return next((name for name, model in models.items() if not isinstance(model, ServedPair)), None)
+
+
 def name_in_path(models: Mapping[str, ServedModel]) -> dict[str, Any]:
     """The parameter ``model`` of a path, in the OpenAPI document."""
     schema = {"type": "string", "enum": list(models)} if models else {"type": "string"}

@@ -18,7 +18,7 @@ from pairloom.serve.bodies import Body, described, read
 from pairloom.serve.errors import RequestError
 from pairloom.serve.gone import until_gone
 from pairloom.serve.inputs import check_count
-from pairloom.serve.models import find_model, input_types, known_names
+from pairloom.serve.models import example_name, find_model, input_types, known_names
 from pairloom.serve.served_model import Answer, InputType, ServedModel, ServedPair
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def similarity_router(service: Service) -> APIRouter:
 
     body = described(
         SimilarityBody,
-        {title: {"model": next(iter(models), None), **body} for title, body in _REQUESTS.items()},
+        {title: {"model": example_name(models), **body} for title, body in _REQUESTS.items()},
         model=known_names(models),
         others={"minItems": 1, "maxItems": settings.max_inputs},
         texts={"minItems": 1, "maxItems": min(settings.max_inputs, _MOST_WITH_EACH_OTHER)},
