@@ -59,10 +59,6 @@ class Threads:
         future.add_done_callback(self._forget)
         return await asyncio.wrap_future(future)
 
-    def close(self) -> None:
-        """Ends the threads when they have done what they are at; what still waits is cancelled."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
     def _timed(self, call: Callable[[], Result], until: float) -> Result:
         begun = time.monotonic()
         if begun > until:  # calls took longer than those before them, and who asked has gone or soon will
