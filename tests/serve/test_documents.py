@@ -15,7 +15,7 @@ from pairloom import Collection, Document, Encoder
 from pairloom.search import ledger
 from pairloom.serve.service import Service
 from tests.search.contract import STRANGE_IDS
-from tests.serve.collections import DOCUMENTS, RecordingScheduler, client_of, collection_service, error_of
+from tests.serve.collection_servers import DOCUMENTS, RecordingScheduler, client_of, collection_service, error_of
 
 SLASHED_IDS = ["a/b", "/", "/a", "a/", "a//b", "a\nb", "a\n", "\na", "\r\n", "a%2Fb", "a b+c", "?", "#", "é/ü"]
 

@@ -15,7 +15,7 @@ import pytest
 from pairloom import Collection, Document, Encoder
 from pairloom.serve.map import principal_components, project
 from pairloom.serve.service import Service
-from tests.serve.collections import client_of, collection_service, error_of
+from tests.serve.collection_servers import client_of, collection_service, error_of
 
 TEXTS = ("hot coffee in a cup", "train a model", "how do i read a python file", "cold water", "grind the bean")
 

@@ -15,7 +15,7 @@ from pairloom.search.identity import ModelIdentity
 from pairloom.serve.errors import TooBusyError
 from pairloom.serve.metrics import Metrics
 from pairloom.serve.scheduled import asking_for, scheduled
-from tests.serve.collections import DOCUMENTS, RecordingScheduler
+from tests.serve.collection_servers import DOCUMENTS, RecordingScheduler
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from pairloom.search.settings import Settings
 from pairloom.serve.scheduled import scheduled
 from pairloom.serve.served_model import ServedPair
 from pairloom.serve.service import Service
-from tests.serve.collections import DOCUMENTS, client_of, collection_service, error_of
+from tests.serve.collection_servers import DOCUMENTS, client_of, collection_service, error_of
 from tests.serve.servers import make_service
 
 MODES = ("vector", "words", "hybrid")

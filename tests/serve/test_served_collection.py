@@ -77,9 +77,12 @@ async def test_a_writer_waits_for_another_process_and_then_writes(collection: Co
 
 async def test_a_writer_that_waited_for_another_process_in_vain_says_so(collection: Collection) -> None:
     opened = served(collection, deadline_s=0.3)
-    with Collection(collection.path) as other, other._ledger.locked():
-        with pytest.raises(RequestError, match="another process is writing") as refused:
-            await opened.write(lambda one: put(one, "a"), client="a")
+    with (
+        Collection(collection.path) as other,
+        other._ledger.locked(),
+        pytest.raises(RequestError, match="another process is writing") as refused,
+    ):
+        await opened.write(lambda one: put(one, "a"), client="a")
     assert (refused.value.status, refused.value.code) == (503, "collection_busy")
     assert refused.value.retry_after_s is not None
     assert await opened.write(lambda one: put(one, "a"), client="a") == 1

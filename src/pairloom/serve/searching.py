@@ -12,6 +12,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pairloom.errors import UsageError
 from pairloom.records import Hit
 from pairloom.search.protocol import AnyCollection, FieldValues, Mode, Vectors
 from pairloom.serve.answers import answered, failing
@@ -111,7 +112,10 @@ async def _search(
         vector = answer.vectors[0]
 
     def find(opened: AnyCollection) -> list[Hit]:
-        return opened.search(body.query, body.k, mode=mode, filter=body.filter, vectors=vector)
+        try:
+            return opened.search(body.query, body.k, mode=mode, filter=body.filter, vectors=vector)
+        except UsageError as error:  # all else has been looked at
+            raise RequestError(str(error), param=None if body.filter is None else "filter") from None
 
     return await collection.read(find), mode
 
