@@ -16,7 +16,7 @@ from starlette.responses import Response
 from pairloom.errors import UsageError
 from pairloom.records import Document
 from pairloom.search.checking import check_document, check_id
-from pairloom.search.protocol import AnyCollection, Written
+from pairloom.search.protocol import AnyCollection, Filter, Written
 from pairloom.serve.answers import answered, failing
 from pairloom.serve.bodies import Body, described, read
 from pairloom.serve.errors import RequestError
@@ -142,9 +142,7 @@ class _Documents:
         self._check_number("ids", ids)
         for number, id_ in enumerate(ids):
             _check_id(id_, f"ids[{number}]")
-        deleting = collection.write(
-            lambda one: one.delete(ids, filter=body.filter), client=request.scope["client_name"]
-        )
+        deleting = collection.write(partial(_delete, ids=ids, filter=body.filter), client=request.scope["client_name"])
         return JSONResponse({"deleted": await until_gone(request, deleting)})
 
     async def get_document(self, document_id: str) -> Response:
@@ -188,6 +186,13 @@ def _upsert(collection: AnyCollection, *, bodies: Sequence[DocumentBody]) -> Wri
             place = f"documents[{number}]"
             raise RequestError(f"{place}: {error}", param=place) from None
     return collection.upsert(documents)
+
+
+def _delete(collection: AnyCollection, *, ids: Sequence[str], filter: Filter | None) -> int:
+    try:
+        return collection.delete(ids, filter=filter)
+    except UsageError as error:  # the ids have been looked at
+        raise RequestError(str(error), param="filter") from None
 
 
 def _check_id(id_: str, param: str) -> None:
