@@ -37,7 +37,7 @@ def collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Coll
 
 
 def served(collection: AnyCollection, deadline_s: float = 30.0) -> ServedCollection:
-    return ServedCollection(collection, deadline_s=deadline_s, metrics=Metrics())
+    return ServedCollection(collection, cores=2, deadline_s=deadline_s, metrics=Metrics())
 
 
 def put(collection: AnyCollection, id_: str) -> int:

@@ -41,13 +41,13 @@ class ServedCollection:
 
     Args:
         collection: The collection.
+        cores: How many threads search.
         deadline_s: Who would have to wait longer is refused.
         metrics: What is counted.
     """
 
-    def __init__(self, collection: AnyCollection, *, deadline_s: float, metrics: Metrics) -> None:
+    def __init__(self, collection: AnyCollection, *, cores: int, deadline_s: float, metrics: Metrics) -> None:
         self._collection, self._deadline_s, self._metrics = collection, deadline_s, metrics
-        cores = os.cpu_count() or 1
         self._reading = Threads("search", cores, deadline_s=deadline_s, most_waiting=_MOST_SEARCHES)
         self._writing = Threads("write", 1, deadline_s=deadline_s, most_waiting=_MOST_WRITES)
         self._deriving = Threads("derive", 1, deadline_s=deadline_s, most_waiting=_MOST_DERIVED)
@@ -139,7 +139,9 @@ def served_collection(service: Service) -> ServedCollection | None:
     """The collection of a server, if it has one."""
     if service.collection is None:
         return None
-    return ServedCollection(service.collection, deadline_s=service.settings.deadline_s, metrics=service.metrics)
+    settings = service.settings
+    cores = settings.threads or max(1, (os.cpu_count() or 1) // settings.workers)
+    return ServedCollection(service.collection, cores=cores, deadline_s=settings.deadline_s, metrics=service.metrics)
 
 
 def no_collection() -> RequestError:
