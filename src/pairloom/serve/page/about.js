@@ -8,9 +8,11 @@ const NAMES = {
   created: null,
   object: null,
   max_tokens: "longest text",
-  num_documents: "documents",
   count: "documents",
   fields: null,
+  input_types: "tells apart",
+  modes: "searched by",
+  owned_by: null,
 };
 
 /** Shows it. */
@@ -21,7 +23,7 @@ export function showAbout(models, collection) {
       models.map((model) => h("section", { class: "card" }, h("h2", {}, model.id), facts({ ...model, id: undefined })))),
     h("section", { class: "calls" },
       h("h2", { class: "title" }, "Call it from a program"),
-      h("p", { class: "hint" }, "Whatever speaks to OpenAI's embeddings speaks to this server. All that it can do is described at ", h("a", { href: "docs" }, "docs"), "."),
+      h("p", { class: "hint" }, "What speaks to OpenAI's embeddings speaks to this server. All that it can do is described, as OpenAPI has it, in ", h("a", { href: "openapi.json" }, "openapi.json"), "."),
       samples(models, collection).map(sample)));
 }
 
@@ -47,9 +49,9 @@ function shown(name, value) {
 }
 
 function fields(collection) {
-  const listed = collection.fields ?? [];
+  const listed = collection.fields;
   if (!listed.length) return null;
-  return h("div", {}, h("h3", {}, "Metadata"), h("ul", { class: "chips" }, listed.map(({ name, kind }) => h("li", { class: "chip" }, h("span", { class: "name" }, kind), " ", name))));
+  return h("div", {}, h("h3", {}, "Metadata"), h("ul", { class: "chips" }, listed.map(({ name, type }) => h("li", { class: "chip" }, h("span", { class: "name" }, type), " ", name))));
 }
 
 function samples(models, collection) {

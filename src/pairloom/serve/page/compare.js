@@ -63,10 +63,14 @@ export class Compare {
     const body = all ? { model, texts: lines } : { model, text, others: lines };
     byId("compare-results").setAttribute("aria-busy", "true");
     try {
-      const { similarities } = await request("v1/similarity", { body, signal, onWait: wait });
+      const { similarities, truncated } = await request("v1/similarity", { body, signal, onWait: wait });
       if (signal.aborted) return;
       const left = written.length - lines.length;
-      say(`${plural(lines.length, "text")} compared${left > 0 ? `; the last ${left} were left out` : ""}`);
+      say([
+        `${plural(lines.length, "text")} compared`,
+        left > 0 ? `the last ${left} left out` : "",
+        truncated > 0 ? `${truncated} cut to what the model reads` : "",
+      ].filter(Boolean).join(", "));
       this.#redraw = () => byId("compare-results").replaceChildren(all ? heatMap(lines, similarities) : bars(lines, similarities[0]));
       this.#redraw();
     } catch (error) {

@@ -138,15 +138,14 @@ export class Filters {
 
   #range(field) {
     const condition = this.#conditions[field.name] ?? {};
-    const bound = (key, label, edge) => h("label", { class: "bound" }, label, h("input", {
+    const bound = (key, label) => h("label", { class: "bound" }, label, h("input", {
       type: field.type,
       step: field.type === "number" ? "any" : null,
-      placeholder: field.type === "number" ? edge : null,
       value: field.type === "date" ? String(condition[key] ?? "").slice(0, 10) : condition[key],
       "data-control": `${field.name} ${key}`,
       onchange: (event) => this.#bound(field, key, event.target.value),
     }));
-    return h("div", { class: "bounds" }, bound("gte", "from", field.min), bound("lte", "to", field.max));
+    return h("div", { class: "bounds" }, bound("gte", "from"), bound("lte", "to"));
   }
 
   #bound(field, key, text) {

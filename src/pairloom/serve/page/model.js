@@ -14,25 +14,23 @@ export async function loadFacts(onWait) {
   return { models: models.data, collection };
 }
 
-const CHOICE_VALUES = 200;
+const FEW = 8;
 
 /**
- * What can be chosen of a field: "choice" of frequent values, "range" of numbers or dates, or "boolean".
- * Fields of which nothing is known but that they are there are left out.
+ * What can be chosen of each field: a "choice" of frequent values, a "range" of numbers or dates, or a "boolean".
+ * A field whose value is another one in every document says nothing that one would choose.
  */
 export function controlsOf(collection) {
-  return (collection.fields ?? []).flatMap((field) => {
-    const values = (field.values ?? []).slice(0, CHOICE_VALUES);
-    switch (field.kind) {
+  return collection.fields.flatMap(({ name, type, values }) => {
+    switch (type) {
       case "boolean":
-        return [{ name: field.name, control: "boolean", values }];
+        return [{ name, control: "boolean", values }];
       case "number":
-        return [{ name: field.name, control: "range", type: "number", values, min: field.min, max: field.max }];
+        return [{ name, control: "range", type: "number", values }];
       case "datetime":
-      case "instant":
-        return [{ name: field.name, control: "range", type: "date", values, min: field.min, max: field.max }];
+        return [{ name, control: "range", type: "date", values }];
       default:
-        return values.length ? [{ name: field.name, control: "choice", values }] : [];
+        return values.length <= FEW || values[0].count > 1 ? [{ name, control: "choice", values }] : [];
     }
   });
 }

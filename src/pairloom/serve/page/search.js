@@ -38,6 +38,12 @@ export class Search {
     byId("columns").classList.toggle("alone", byId("aside").hidden);
     byId("filters-fold").open = WIDE.matches;
     WIDE.addEventListener("change", () => (byId("filters-fold").open = WIDE.matches));
+    for (const radio of byId("modes").querySelectorAll("input")) {
+      const offered = radio.value === "side" ? collection.modes.length > 1 : collection.modes.includes(radio.value);
+      radio.closest("label").hidden = radio.disabled = !offered;
+    }
+    byId("modes").hidden = collection.modes.length < 2;
+    this.#choose(null);
     byId("query").placeholder = `Search ${plural(collection.count, "document")}`;
     this.#listen();
   }
@@ -52,7 +58,7 @@ export class Search {
     const params = new URLSearchParams();
     if (this.#near) params.set("near", this.#near.id);
     else if (byId("query").value.trim()) params.set("q", byId("query").value);
-    if (this.#mode !== "hybrid") params.set("mode", this.#mode);
+    if (this.#mode !== this.#collection.modes[0]) params.set("mode", this.#mode);
     if (Object.keys(this.#filters.conditions).length) params.set("filter", JSON.stringify(this.#filters.conditions));
     return params;
   }
@@ -64,9 +70,7 @@ export class Search {
   async open(params, text) {
     const opening = (this.#opening = Symbol("opening"));
     byId("query").value = params.get("q") ?? "";
-    const mode = params.get("mode") ?? "hybrid";
-    for (const radio of byId("modes").querySelectorAll("input")) radio.checked = radio.value === mode;
-    if (!byId("modes").querySelector(":checked")) byId("modes").querySelector("[value=hybrid]").checked = true;
+    this.#choose(params.get("mode"));
     this.#filters.conditions = conditionsOf(params.get("filter"));
     this.#k = K;
     this.#near = null;
@@ -91,6 +95,13 @@ export class Search {
 
   get #mode() {
     return byId("modes").querySelector(":checked").value;
+  }
+
+  /** Chooses a mode, or the server's default if there is no such one. */
+  #choose(mode) {
+    const radios = [...byId("modes").querySelectorAll("input:enabled")];
+    const chosen = radios.find(({ value }) => value === mode) ?? radios.find(({ value }) => value === this.#collection.modes[0]);
+    chosen.checked = true;
   }
 
   #listen() {
@@ -159,7 +170,7 @@ export class Search {
     }
     byId("results").setAttribute("aria-busy", "true");
     try {
-      const modes = this.#mode === "side" ? ["vector", "words", "hybrid"] : [this.#mode];
+      const modes = this.#mode === "side" ? this.#sideBySide() : [this.#mode];
       const answers = await Promise.all(modes.map((mode) => this.#ask(query, mode, signal)));
       // Whatever came for an older question is not shown.
       if (!signal.aborted) this.#show(answers);
@@ -169,6 +180,10 @@ export class Search {
     } finally {
       if (!signal.aborted) byId("results").removeAttribute("aria-busy");
     }
+  }
+
+  #sideBySide() {
+    return ["vector", "words", "hybrid"].filter((mode) => this.#collection.modes.includes(mode));
   }
 
   async #ask(query, mode, signal) {
@@ -232,7 +247,7 @@ export class Search {
     byId("results").removeAttribute("aria-busy");
     say("");
     byId("results").replaceChildren(notice(
-      `${plural(this.#collection.count, "document")}, found by what they mean and by their words.`,
+      `${plural(this.#collection.count, "document")}, found by ${this.#collection.modes.length > 1 ? "what they mean and by " : ""}their words.`,
       "Ask in your own words, or type a name. Results appear as you type."));
   }
 
@@ -241,9 +256,9 @@ export class Search {
     const filtered = Object.keys(this.#filters.conditions).length > 0;
     byId("results").replaceChildren(notice(
       "Nothing was found.",
-      filtered ? "No document that the filters let through fits." : this.#mode === "words" ? "No document has these words; by meaning there may be some." : "Try other words.",
+      filtered ? "No document that the filters let through fits." : this.#mode === "words" ? "No document has one of these words." : "Try other words.",
       ...(filtered ? [h("button", { type: "button", class: "quiet", onclick: () => this.#filters.clear() }, "Clear the filters")] : []),
-      ...(this.#mode === "words" ? [h("button", { type: "button", class: "quiet", onclick: () => byId("modes").querySelector("[value=vector]").click() }, "Search by meaning")] : [])));
+      ...(this.#mode === "words" && this.#collection.modes.includes("vector") ? [h("button", { type: "button", class: "quiet", onclick: () => byId("modes").querySelector("[value=vector]").click() }, "Search by meaning")] : [])));
   }
 
   #showFault(error) {
