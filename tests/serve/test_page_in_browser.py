@@ -1,5 +1,6 @@
 """The page, driven as people drive it: a real server, a real browser, a pointer and a keyboard."""
 
+import itertools
 import json
 import os
 import re
@@ -641,7 +642,7 @@ class TestEverybody:
         )
         assert levels.count(1) == 1
         assert levels[0] == 1
-        assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
 
     def test_the_skip_link_leads_to_the_content(self, page: Page) -> None:
         page.keyboard.press("Tab")

@@ -15,18 +15,18 @@ export class DocumentMap {
   #plot;
   #documents = null;
   #field = "";
-  #only = null; // the value in the legend that was clicked
+  #only = null; // the values behind what was clicked in the legend
   #lastHits;
   #onNear;
   #loading = false;
 
-  /** @param {{lastHits: () => Set<string>, onNear: (document: object) => void}} calls */
+  /** @param {{lastHits: () => Set<string>, onNear: (found: {id: string}) => void}} calls */
   constructor({ lastHits, onNear }) {
     this.#lastHits = lastHits;
     this.#onNear = onNear;
     this.#plot = new Plot(byId("map-canvas"), {
       onChoose: (point, place) => this.#tip(point, place),
-      onOpen: (point) => onNear(point.document),
+      onOpen: ({ document: { id } }) => onNear({ id }),
       onView: () => this.#list(),
     });
     byId("map-in").addEventListener("click", () => this.#plot.zoomIn());
@@ -158,7 +158,7 @@ export class DocumentMap {
     if (!byId("map-list-fold").open || !this.#documents) return;
     byId("map-list").replaceChildren(...this.#plot.inView().filter((point) => !point.dim || this.#only === null).slice(0, LISTED).map(({ document: one }) => {
       const value = one.values.get(this.#field);
-      return h("li", {}, h("button", { type: "button", class: "plain", onclick: () => this.#onNear(one) }, cut(one.text, 120)),
+      return h("li", {}, h("button", { type: "button", class: "plain", onclick: () => this.#onNear({ id: one.id }) }, cut(one.text, 120)),
         value === undefined ? "" : h("span", { class: "hint" }, ` ${cut(String(value), 40)}`));
     }));
   }
