@@ -58,7 +58,7 @@ function samples(models, collection) {
   const base = new URL(".", document.baseURI).href.replace(/\/$/, "");
   const model = models[0]?.id ?? "MODEL";
   const key = sessionKey() === null ? "" : ` \\\n  -H "Authorization: Bearer $PAIRLOOM_KEY"`;
-  const json = (value) => JSON.stringify(value).replaceAll(/([:,])(?=")/g, "$1 ");
+  const json = (value) => JSON.stringify(value, null, 1).replaceAll(/\n */g, " ");
   const embed = `curl ${base}/v1/embeddings${key} \\\n  -H "Content-Type: application/json" \\\n  -d '${json({ model, input: "How do I open a file?" })}'`;
   const search = `curl ${base}/v1/search${key} \\\n  -H "Content-Type: application/json" \\\n  -d '${json({ query: "How do I open a file?", k: 5, mode: "hybrid" })}'`;
   const secret = sessionKey() === null ? `"none"` : `os.environ["PAIRLOOM_KEY"]`;

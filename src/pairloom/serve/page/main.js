@@ -49,7 +49,7 @@ function show({ models, collection }) {
     },
     onNear: near,
   });
-  const map = collection && new DocumentMap({ lastHits: () => search.lastHits, onNear: near });
+  const map = collection && new DocumentMap(collection, { lastHits: () => search.lastHits, onNear: near });
   const compare = new Compare(models, collection?.model);
   showAbout(models, collection);
 

@@ -7,11 +7,13 @@ import { flatValues } from "./model.js";
 import { Plot } from "./plot.js";
 
 const SAMPLE = 2000;
+const METHODS = { "t-sne": "t-SNE", pca: "their principal components" };
 const TIP_CHARACTERS = 280;
 const LISTED = 50;
 const MAX_DIFFERENT = 500;
 
 export class DocumentMap {
+  #collection;
   #plot;
   #documents = null;
   #field = "";
@@ -20,8 +22,12 @@ export class DocumentMap {
   #onNear;
   #loading = false;
 
-  /** @param {{lastHits: () => Set<string>, onNear: (found: {id: string}) => void}} calls */
-  constructor({ lastHits, onNear }) {
+  /**
+   * @param {object} collection the server's facts
+   * @param {{lastHits: () => Set<string>, onNear: (found: {id: string}) => void}} calls
+   */
+  constructor(collection, { lastHits, onNear }) {
+    this.#collection = collection;
     this.#lastHits = lastHits;
     this.#onNear = onNear;
     this.#plot = new Plot(byId("map-canvas"), {
@@ -54,7 +60,9 @@ export class DocumentMap {
     try {
       const { points, method } = await request(`v1/map?sample=${SAMPLE}&seed=0`, { onWait: wait });
       this.#documents = points.map((document_) => ({ ...document_, values: new Map(flatValues(document_.metadata).reverse()) }));
-      say(`${plural(points.length, "document")}${method ? `, laid out by ${method}` : ""}`);
+      const all = this.#collection.count;
+      const shown = points.length < all ? `${count(points.length)} of ${plural(all, "document")}` : plural(points.length, "document");
+      say(`${shown}, laid out by ${METHODS[method] ?? method}`);
       this.#offerFields();
     } catch (error) {
       if (!isAbort(error)) say(`There is no map: ${error.message}`);

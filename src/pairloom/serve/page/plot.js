@@ -6,6 +6,9 @@ const MAX_ZOOM = 60;
 const MARGIN = 0.92;
 const STEP_PX = 60;
 const ZOOM_STEP = 1.5;
+// A notch of a wheel is about 100 px, a trackpad's steps are far smaller; no step makes one lose the place.
+const WHEEL = 0.0025;
+const WHEEL_MOST = 0.5;
 
 export class Plot {
   #canvas;
@@ -192,8 +195,8 @@ export class Plot {
     });
     canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
-      const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 30 : 1;
-      this.#zoomAt(Math.exp(-event.deltaY * lines * 0.002), place(event));
+      const delta = event.deltaY * (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 30 : 1);
+      this.#zoomAt(Math.exp(clamp(-delta * WHEEL, -WHEEL_MOST, WHEEL_MOST)), place(event));
       this.#choose(null);
     }, { passive: false });
   }
