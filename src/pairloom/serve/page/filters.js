@@ -162,3 +162,24 @@ function shown(value) {
   if (value === false) return "no";
   return String(value);
 }
+
+/** Conditions from an address, which anybody may have written: what the filters could not have made is left out. */
+export function conditionsOf(text) {
+  let value;
+  try {
+    value = JSON.parse(text ?? "{}");
+  } catch {
+    return {};
+  }
+  return Object.fromEntries(Object.entries(value ?? {}).filter(([, condition]) => isCondition(condition)));
+}
+
+function isCondition(condition) {
+  if (typeof condition === "boolean") return true;
+  if (condition === null || typeof condition !== "object") return false;
+  if (Array.isArray(condition.in)) return condition.in.length > 0 && condition.in.every(isScalar);
+  const bounds = Object.entries(condition);
+  return bounds.length > 0 && bounds.every(([key, bound]) => ["gte", "lte"].includes(key) && isScalar(bound));
+}
+
+const isScalar = (value) => ["string", "number", "boolean"].includes(typeof value);

@@ -2,7 +2,7 @@
 
 import { request } from "./api.js";
 import { byId, count, debounced, h, isAbort, notice, plural } from "./dom.js";
-import { Filters } from "./filters.js";
+import { conditionsOf, Filters } from "./filters.js";
 import { hitList, MODES, moveAmongHits } from "./hits.js";
 import { asFilter, controlsOf } from "./model.js";
 
@@ -188,9 +188,9 @@ export class Search {
 
   async #ask(query, mode, signal) {
     const near = this.#near;
-    // The document itself is near itself, and not shown.
+    // The document itself is near itself, and not shown; and of a whole text nearly every word would be marked.
     const k = near ? this.#k + 1 : this.#k;
-    const body = { query, k, mode, filter: asFilter(this.#filters.conditions), highlights: true };
+    const body = { query, k, mode, filter: asFilter(this.#filters.conditions), highlights: !near };
     const answer = await request("v1/search", { body, signal, onWait: wait });
     return { ...answer, mode, hits: answer.hits.filter((hit) => hit.id !== near?.id).slice(0, this.#k) };
   }
@@ -299,24 +299,3 @@ function ranks(id, mode, lists) {
 function light(hit) {
   for (const one of document.querySelectorAll("#results .side .hit")) one.classList.toggle("lit", hit !== null && one.dataset.id === hit.dataset.id);
 }
-
-/** Conditions from an address, which anybody may have written: what the filters could not have made is left out. */
-function conditionsOf(text) {
-  let value;
-  try {
-    value = JSON.parse(text ?? "{}");
-  } catch {
-    return {};
-  }
-  return Object.fromEntries(Object.entries(value ?? {}).filter(([, condition]) => isCondition(condition)));
-}
-
-function isCondition(condition) {
-  if (typeof condition === "boolean") return true;
-  if (condition === null || typeof condition !== "object") return false;
-  if (Array.isArray(condition.in)) return condition.in.length > 0 && condition.in.every(isScalar);
-  const bounds = Object.entries(condition);
-  return bounds.length > 0 && bounds.every(([key, bound]) => ["gte", "lte"].includes(key) && isScalar(bound));
-}
-
-const isScalar = (value) => ["string", "number", "boolean"].includes(typeof value);
