@@ -51,7 +51,7 @@ def build_service(settings: Settings) -> Service:
                     )
                 models |= own
                 searched_by = next(iter(own.values()))
-            encoder = scheduled(_encoder(models, searched_by), scheduler)
+            encoder = scheduled(_encoder(models, searched_by), scheduler, name=searched_by.name, metrics=metrics)
             # If the model is not as it was when it made the vectors, this says so.
             collection = open_with(settings.collection, encoder, background=True)
     return Service(settings, scheduler, models, collection, searched_by, metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from types import FrameType
@@ -19,6 +20,7 @@ _KEEP_ALIVE_S = 75
 # As much as nginx takes; tokens and cookies of a company fit.
 _MAX_HEAD_BYTES = 32 * 1024
 _TICKS_A_SECOND = 10
+_LAST_WORDS_S = 1.0
 
 
 class Server(uvicorn.Server):
@@ -58,6 +60,11 @@ class Server(uvicorn.Server):
         self._readiness.phase = "draining"
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.server_state.tasks:  # which took too long and were cancelled: they tell their clients
+            await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_A_SECOND == 0:
