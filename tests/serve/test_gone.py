@@ -82,14 +82,17 @@ def test_another_one_who_cancels_is_heeded() -> None:
 def test_a_client_that_hangs_up_frees_its_place_before_anything_of_it_is_computed(
     encoder: Encoder, gated: GatedEngine
 ) -> None:
-    service = make_service({"tiny": Encoder(encoder.model, engine=gated)})
+    # Its deadline would free it, too, but long after this test.
+    service = make_service({"tiny": Encoder(encoder.model, engine=gated)}, deadline_s=600)
     body = json.dumps({"input": ["the water is hot and the cup is cold " * 7] * 2000}).encode()
     head = f"POST /v1/embeddings HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with running(service) as url:
         port = int(url.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(head.encode() + b"\r\n\r\n" + body)
-            until(lambda: service.scheduler.num_waiting_tokens > 0)
-        until(lambda: service.scheduler.num_waiting_tokens == 0)
-        assert gated.num_texts < 2000
-        gated.gate.set()
+        try:
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(head.encode() + b"\r\n\r\n" + body)
+                until(lambda: service.scheduler.num_waiting_tokens > 0)
+            until(lambda: service.scheduler.num_waiting_tokens == 0)
+            assert gated.num_texts < 2000
+        finally:
+            gated.gate.set()
