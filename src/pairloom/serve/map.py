@@ -126,7 +126,7 @@ def _within_square(points: Coordinates) -> Coordinates:
         return points
     least, most = points.min(axis=0), points.max(axis=0)
     size = float((most - least).max()) / 2
-    return np.clip((points - (least + most) / 2) / (size or 1.0), -1, 1).astype(np.float32)
+    return np.asarray(np.clip((points - (least + most) / 2) / (size or 1.0), -1, 1), np.float32)
 
 
 def _draw(collection: AnyCollection, *, count: int, seed: int) -> bytes:
