@@ -85,7 +85,7 @@ def test_of_two_with_one_id_the_later_counts_and_none_is_no_mistake(client: http
     (2, {"id": 3, "text": "a"}, "documents[2].id", "valid string"),
     (2, {"id": "a"}, "documents[2].text", "is missing"),
     (2, {"id": "a", "text": None}, "documents[2].text", "valid string"),
-    (2, {"id": "a", "text": "a", "metadata": [1]}, "documents[2].metadata", "valid dictionary"),
+    (2, {"id": "a", "text": "a", "metadata": [1]}, "documents[2].metadata", "should be an object"),
     (2, {"id": "a", "text": "a", "meta": {}}, "documents[2].meta", "no such parameter"),
     (2, "text", "documents[2]", "object"),
 ])  # fmt: skip

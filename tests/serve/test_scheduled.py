@@ -46,7 +46,7 @@ async def test_it_is_the_same_model_to_a_collection(encoder: Encoder, tmp_path: 
     with Collection(tmp_path / "c", scheduled(encoder, scheduler), create=False) as collection:
         assert collection.upsert(DOCUMENTS).unchanged == len(DOCUMENTS)
         assert not scheduler.computed  # of texts that are there nothing is computed, and outside of a request not by it
-        assert collection.search("hot coffee", 1, mode="vector")[0].id == "coffee"
+        assert collection.search("hot coffee in a cup", 1, mode="vector")[0].id == "coffee"
         assert not scheduler.computed
     await scheduler.close()
 

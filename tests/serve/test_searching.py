@@ -87,7 +87,7 @@ def test_highlights_are_left_out_if_they_are_not_wanted(client: httpx.Client) ->
     ({"query": "a", "k": "3"}, "k", "valid integer"),
     ({"query": "a", "mode": "magic"}, "mode", "'vector', 'words' or 'hybrid'"),
     ({"query": "a", "filters": {"tag": "x"}}, "filters", "no such parameter"),
-    ({"query": "a", "filter": ["tag"]}, "filter", "dictionary"),
+    ({"query": "a", "filter": ["tag"]}, "filter", "should be an object"),
     ({"query": "a", "filter": {}}, "filter", "filter is empty"),
     ({"query": "a", "filter": {"tag": {"$ne": 1}}}, "filter", 'filter.tag has "$ne"'),
     ({"query": "a", "filter": {"and": [{"year": {"gte": "soon"}}]}}, "filter", "filter.and[0].year.gte"),

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 
 import pytest
 
@@ -30,7 +31,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_calls_are_done_in_the_order_in_which_they_come() -> None:
     threads, done = Threads("one", 1, deadline_s=30, most_waiting=100), list[int]()
-    await asyncio.gather(*(threads.run(lambda number=number: done.append(number)) for number in range(50)))
+    await asyncio.gather(*(threads.run(partial(done.append, number)) for number in range(50)))
     assert done == list(range(50))
 
 

@@ -91,14 +91,17 @@ def project(vectors: Vectors, *, seed: int = 0) -> tuple[Coordinates, Method]:
         van der Maaten and Hinton 2008, *Visualizing Data using t-SNE*, https://jmlr.org/papers/v9/vandermaaten08a.html.
     """
     components = principal_components(vectors, _KEPT_DIMENSIONS)
-    plane, spread = components[:, :2], float(components[:, :2].std(axis=0).max(initial=0.0))
-    if len(vectors) < _LEAST_POINTS or spread == 0 or importlib.util.find_spec("sklearn") is None:
+    plane = components[:, :2]
+    if len(vectors) < _LEAST_POINTS or not plane.any() or importlib.util.find_spec("sklearn") is None:
         return _within_square(plane), "pca"
     from sklearn.manifold import TSNE
 
     # From the principal components, so that what lies far apart starts far apart.
     tsne = TSNE(
-        perplexity=min(_PERPLEXITY, (len(vectors) - 1) / 3), init=plane / spread * 1e-4, random_state=seed, n_jobs=1
+        perplexity=min(_PERPLEXITY, (len(vectors) - 1) / 3),
+        init=plane / plane.std(axis=0).max() * 1e-4,
+        random_state=seed,
+        n_jobs=1,
     )
     return _within_square(tsne.fit_transform(components)), "t-sne"
 
@@ -123,7 +126,7 @@ def _within_square(points: Coordinates) -> Coordinates:
         return points
     least, most = points.min(axis=0), points.max(axis=0)
     size = float((most - least).max()) / 2
-    return np.clip((points - (least + most) / 2) / (size or 1.0), -1, 1)
+    return np.asarray(np.clip((points - (least + most) / 2) / (size or 1.0), -1, 1), np.float32)
 
 
 def _draw(collection: AnyCollection, *, count: int, seed: int) -> bytes:
