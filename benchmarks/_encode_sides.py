@@ -89,11 +89,11 @@ class Ours(_Side):
         engine: EngineName = "openvino",
     ) -> None:
         super().__init__(corpora)
-        self.encoder, self.engine = open_ours(model, precision, threads, engine)
+        self.encoder, self._engine = open_ours(model, precision, threads, engine)
 
     def about(self) -> Figures:
         """The precision that is computed in."""
-        return {"precision": self.engine.precision}
+        return {"precision": self._engine.precision}
 
     def encode(self, corpus: str, budget: int | None = None) -> Figures:
         """A pass; with a budget of tokens a micro-batch, if it is not to be the engine's own."""
@@ -111,7 +111,7 @@ class Ours(_Side):
         texts = self._corpora[corpus]["texts"]
         parts = [tokenizer(part) for part in (in_order(texts, fixed) if fixed else [texts])]
         with self._budget(_NO_BUDGET if fixed else None):
-            return self._timed(corpus, ("embed", fixed), lambda _: [self.engine.embed(tokens) for tokens in parts])
+            return self._timed(corpus, ("embed", fixed), lambda _: [self._engine.embed(tokens) for tokens in parts])
 
     def encode_fixed(self, corpus: str, fixed: int) -> Figures:
         """A pass in batches of so many texts in input order, each tokenized when its turn comes."""
@@ -119,7 +119,7 @@ class Ours(_Side):
 
         def run(texts: list[str]) -> None:
             for part in in_order(texts, fixed):
-                self.engine.embed(tokenizer(part))
+                self._engine.embed(tokenizer(part))
 
         with self._budget(_NO_BUDGET):
             return self._timed(corpus, ("encode_fixed", fixed), run)
@@ -131,12 +131,12 @@ class Ours(_Side):
     @contextlib.contextmanager
     def _budget(self, num_tokens: int | None) -> Iterator[None]:
         """Lets the engine make micro-batches of at most so many tokens for a while."""
-        before = self.engine.micro_batch_tokens
-        self.engine.micro_batch_tokens = before if num_tokens is None else num_tokens
+        before = self._engine.micro_batch_tokens
+        self._engine.micro_batch_tokens = before if num_tokens is None else num_tokens
         try:
             yield
         finally:
-            self.engine.micro_batch_tokens = before
+            self._engine.micro_batch_tokens = before
 
 
 class Theirs(_Side):
