@@ -232,7 +232,7 @@ def test_what_is_computed_to_warm_up() -> None:
     assert max(rows * width for rows, width in shapes) <= 384
     hasty = ToldEngine(2)
     assert warm_up(hasty, max_tokens=5, patience_s=0) > 0
-    assert [(batch.lengths[0], batch.alone) for batch in hasty.computed] == [(5, True), *[(5, False)] * 4]
+    assert [(batch.lengths[0], batch.alone) for batch in hasty.computed] == [(5, True), *[(5, False)] * 6]
 
 
 @pytest.fixture(scope="module")
