@@ -186,7 +186,7 @@ def open_ours(
 
     if engine == "openvino":
         encoder = Encoder(model, device="cpu", precision=precision, threads=threads)
-        return encoder, encoder._engine
+        return encoder, encoder.engine
     import torch
 
     from pairloom.encode.torch_engine import TorchEngine

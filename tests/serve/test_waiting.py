@@ -123,7 +123,7 @@ def test_a_micro_batch_has_the_tokens_of_its_texts_and_gives_vectors_back_to_the
     for (one, row), end, length in zip(batch.texts, places, tokens.lengths, strict=True):
         ids = np.split(one.tokens.ids, np.cumsum(one.tokens.lengths)[:-1])[row]
         np.testing.assert_array_equal(tokens.ids[end - length : end], ids)
-    batch.scatter(tokens.lengths[:, None] * np.ones(4, dtype=np.float32))
+    batch.scatter(np.repeat(tokens.lengths[:, None], 4, axis=1).astype(np.float32))
     for one in jobs:
         np.testing.assert_array_equal(one.vectors[:, 2], one.tokens.lengths)
 

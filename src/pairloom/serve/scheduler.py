@@ -118,7 +118,8 @@ class Scheduler:
             self._start_threads(job.engine)
             self._changed.notify()
         # Nothing is lost by making the future now: what has been computed meanwhile is told of by this same loop, later.
-        future = self._futures[job] = loop.create_future()
+        future: asyncio.Future[Vectors] = loop.create_future()
+        self._futures[job] = future
         timer = loop.call_later(deadline_s, self._expire, job)
         try:
             return await future
