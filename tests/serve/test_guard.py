@@ -190,7 +190,7 @@ def test_a_request_whose_client_goes_is_counted_as_such() -> None:
 
     guarded = Guarded()
     guarded.app._app = goes
-    scope = {"type": "http", "method": "GET", "path": "/items/7", "headers": [], "client": None}
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/items/7", "headers": [], "client": None}
     asyncio.run(guarded.app(scope, nothing, nothing))
     assert guarded.counted('pairloom_requests_total{method="GET",route="/items/{item}",status="499"} 1.0')
 

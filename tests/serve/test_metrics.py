@@ -102,7 +102,7 @@ def test_several_processes_are_added_up_even_those_that_died(tmp_path: Path) -> 
         return process.pid, out
 
     first, _ = work(10)
-    mark_process_dead(first, str(tmp_path))
+    mark_process_dead(first, str(tmp_path))  # type: ignore[no-untyped-call]
     found = values(work(5)[1])
     assert found["pairloom_texts_total{model=m}"] == 15
     assert found["pairloom_stage_seconds_count{stage=queue}"] == 2
