@@ -22,8 +22,8 @@ def test_a_key_that_was_made_is_found_again_with_its_scopes(tmp_path: Path) -> N
     keys = read_keys(Settings(keys=path))
     found = [find_key(keys, key.encode()) for key in (web, admin)]
     assert [(key.name, key.scopes) for key in found if key] == [
-        ("web", {"read"}),
-        ("admin", {"read", "write"}),
+        ("web", frozenset({"read"})),
+        ("admin", frozenset({"read", "write"})),
     ]
     assert find_key(keys, web.encode()[:-1]) is None
     assert find_key(keys, b"") is None
@@ -100,7 +100,10 @@ def test_a_file_that_is_not_there_or_empty_does_not_let_everybody_in(tmp_path: P
 
 def test_keys_of_the_environment() -> None:
     keys = read_keys(Settings(api_keys=SecretStr(f"web:{LONG}, bot:{LONG}2:read+write,")))
-    assert [(key.name, key.scopes) for key in keys] == [("web", {"read"}), ("bot", {"read", "write"})]
+    assert [(key.name, key.scopes) for key in keys] == [
+        ("web", frozenset({"read"})),
+        ("bot", frozenset({"read", "write"})),
+    ]
     found = find_key(keys, f"{LONG}2".encode())
     assert found is not None
     assert found.name == "bot"

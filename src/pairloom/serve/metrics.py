@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -20,7 +21,7 @@ _STAGE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
 
-_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
+_Metric = TypeVar("_Metric", bound=MetricWrapperBase)
 
 
 @dataclass
@@ -131,7 +132,7 @@ class Metrics:
         registry = self._registry
         if self._folder is not None:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry, path=self._folder)
+            MultiProcessCollector(registry, path=self._folder)  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
@@ -139,7 +140,7 @@ class _Children(dict[tuple[str, ...], _Metric]):
     """A metric's children by their labels, without the lock and the checks that the library's own look-up has."""
 
     def __init__(self, metric: _Metric) -> None:
-        self._metric = metric
+        self._metric: _Metric = metric
 
     def __missing__(self, labels: tuple[str, ...]) -> _Metric:
         child = self[labels] = self._metric.labels(*labels)

@@ -78,9 +78,8 @@ class Server(uvicorn.Server):
 
         Their client has not sent a whole head, or goes on with a body that was refused. A timer for each would cost every request.
         """
-        silent = {
-            connection: connection.cycle for connection in self.server_state.connections if _is_silent(connection)
-        }
+        connections: set[Any] = set(self.server_state.connections)
+        silent = {connection: connection.cycle for connection in connections if _is_silent(connection)}
         for connection, cycle in silent.items():
             if connection in self._silent and self._silent[connection] is cycle:
                 connection.transport.close()

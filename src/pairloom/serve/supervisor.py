@@ -85,7 +85,7 @@ class Supervisor:
                     continue
                 logs.logger.error("worker %s has died (%s); another takes its place", worker.process.pid, _reason(code))
                 _close_pipe(worker)
-                mark_process_dead(worker.process.pid, folder)
+                mark_process_dead(worker.process.pid, folder)  # type: ignore[no-untyped-call]
                 self._workers[number] = self._start(folder)
 
     def _start(self, folder: str) -> _Worker:
@@ -96,9 +96,10 @@ class Supervisor:
             pass_fds=(socket_number,),
             env={**os.environ, MULTIPROCESS_VARIABLE: folder},
         )
-        told = {"socket": socket_number, "settings": self._settings.model_dump(mode="json")}
-        if self._settings.api_keys is not None:
-            told["settings"]["api_keys"] = self._settings.api_keys.get_secret_value()
+        settings = self._settings.model_dump(mode="json")
+        if self._settings.api_keys is not None:  # which a dump hides
+            settings["api_keys"] = self._settings.api_keys.get_secret_value()
+        told = {"socket": socket_number, "settings": settings}
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # it has died already, which will be noticed
             process.stdin.write(json.dumps(told).encode() + b"\n")
