@@ -56,7 +56,7 @@ export class DocumentMap {
   async #load() {
     if (this.#loading) return;
     this.#loading = true;
-    say("Drawing the map…");
+    say("Drawing the map. The first time this takes a while…");
     try {
       const { points, method } = await request(`v1/map?sample=${SAMPLE}&seed=0`, { onWait: wait });
       this.#documents = points.map((document_) => ({ ...document_, values: new Map(flatValues(document_.metadata).reverse()) }));
