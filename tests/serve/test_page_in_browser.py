@@ -114,11 +114,13 @@ class Watched:
         self.searches: list[dict[str, Any]] = []
 
     def watch(self, page: Page) -> None:
-        page.on(
-            "console", lambda message: message.type in ("error", "warning") and self.complaints.append(message.text)
-        )
+        page.on("console", self._hear)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self._note)
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
 
     def _note(self, request: Any) -> None:
         self.hosts |= {urlsplit(request.url).netloc} - {""}
