@@ -8,11 +8,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,6 +25,7 @@ from pairloom.search.collection import Collection
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect
+expect.set_options(timeout=20_000)
 Page = Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -70,23 +72,29 @@ def serving(*arguments: str, **environment: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "pairloom", "serve", *arguments, "--port", str(port)]
-    process = subprocess.Popen(
-        command, env={**os.environ, **environment}, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            assert process.poll() is None, f"the server ended: {process.communicate()[1]}"
-            try:
-                if httpx.get(f"{address}/health/ready").status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            time.sleep(0.1)
-        yield address
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+    # Into a file: a pipe that nobody reads is full after some hundred lines, and the server would wait.
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+        try:
+            _wait_until_ready(process, f"http://127.0.0.1:{port}", log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str, log: IO[str]) -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            log.seek(0)
+            raise AssertionError(f"the server ended: {log.read()}")
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{address}/health/ready").status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the server did not get ready in a minute")
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +121,13 @@ class Watched:
         self.searches: list[dict[str, Any]] = []
 
     def watch(self, page: Page) -> None:
-        page.on(
-            "console", lambda message: message.type in ("error", "warning") and self.complaints.append(message.text)
-        )
+        page.on("console", self._hear)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self._note)
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
 
     def _note(self, request: Any) -> None:
         self.hosts |= {urlsplit(request.url).netloc} - {""}

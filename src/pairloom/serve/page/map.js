@@ -10,7 +10,6 @@ const SAMPLE = 2000;
 const METHODS = { "t-sne": "t-SNE", pca: "their principal components" };
 const TIP_CHARACTERS = 280;
 const LISTED = 50;
-const MAX_DIFFERENT = 500;
 
 export class DocumentMap {
   #collection;
@@ -56,7 +55,7 @@ export class DocumentMap {
   async #load() {
     if (this.#loading) return;
     this.#loading = true;
-    say("Drawing the map…");
+    say("Drawing the map. The first time this takes a while…");
     try {
       const { points, method } = await request(`v1/map?sample=${SAMPLE}&seed=0`, { onWait: wait });
       this.#documents = points.map((document_) => ({ ...document_, values: new Map(flatValues(document_.metadata).reverse()) }));
@@ -76,9 +75,11 @@ export class DocumentMap {
     for (const { values } of this.#documents) {
       for (const [name, value] of values) names.set(name, (names.get(name) ?? new Set()).add(value));
     }
-    const useful = [...names].filter(([, values]) => values.size > 1 && (values.size <= MAX_DIFFERENT || areNumbers([...values])));
+    // What is another value in every document, such as a name, colours nothing.
+    const most = this.#documents.length / 2;
+    const useful = [...names].filter(([, values]) => values.size > 1 && (values.size <= most || areNumbers([...values])));
     byId("map-colour").append(...useful.map(([name]) => h("option", { value: name }, name)));
-    const first = useful.find(([, values]) => values.size <= 40);
+    const first = useful.find(([, values]) => values.size > 2 && !areNumbers([...values])) ?? useful[0];
     this.#field = byId("map-colour").value = first?.[0] ?? "";
   }
 

@@ -88,7 +88,7 @@ export class Plot {
       const { x, y } = this.#at(point);
       const radius = point.size * grown + (point === this.#chosen ? 2 : 0);
       if (x < -radius || y < -radius || x > width + radius || y > height + radius) continue;
-      brush.globalAlpha = point.dim ? 0.25 : 0.85;
+      brush.globalAlpha = point.dim ? 0.35 : 0.85;
       brush.fillStyle = point.colour;
       brush.beginPath();
       brush.arc(x, y, radius, 0, 2 * Math.PI);
