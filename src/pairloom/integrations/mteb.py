@@ -30,11 +30,12 @@ except ImportError:
 
 # Queries searched for at once: their hits, of which mteb wants a thousand each, come with texts.
 _BLOCK_QUERIES = 64
-# A document's id, beside what a filter sees.
+# Where a filter finds the id of a document.
 _ID_FIELD = "id"
+_MODEL_TYPES = {"vector": "dense", "words": "sparse", "hybrid": "hybrid"}
+
 Scores = dict[str, float]
 """Of documents, by their ids."""
-_MODEL_TYPES = {"vector": "dense", "words": "sparse", "hybrid": "hybrid"}
 
 
 class PairloomEncoder(AbsEncoder):
@@ -44,8 +45,8 @@ class PairloomEncoder(AbsEncoder):
     comes first; otherwise queries get the prompt for queries and documents that for documents, and texts that are neither
     the default prompt. Of a pair each half encodes its own, and texts that are neither go through that of the queries.
 
-    What mteb is told is in `mteb_model_meta`, and is what the model's files say; who knows its license, languages or training data adds
-    them: ``encoder.mteb_model_meta = encoder.mteb_model_meta.model_copy(update={"license": "mit"})``.
+    What mteb is told is in `mteb_model_meta`, and is what the model's files say. Who knows its license, languages or training
+    data adds them: ``encoder.mteb_model_meta = encoder.mteb_model_meta.model_copy(update={"license": "mit"})``.
 
     Example:
         >>> mteb.evaluate(PairloomEncoder("model"), mteb.get_tasks(["SciFact"]))
