@@ -52,7 +52,7 @@ def pair_task() -> SentencePairTask:
     )
 
 
-def metadata(name: str, kind: str, main_score: str) -> TaskMetadata:
+def about(name: str, kind: str, main_score: str) -> TaskMetadata:
     return TaskMetadata(
         name=name,
         description="A task of the tests.",
@@ -66,7 +66,7 @@ def metadata(name: str, kind: str, main_score: str) -> TaskMetadata:
 
 
 class TinyRetrieval(AbsTaskRetrieval):
-    metadata = metadata("TinyRetrieval", "Retrieval", "ndcg_at_10")
+    metadata = about("TinyRetrieval", "Retrieval", "ndcg_at_10")
 
     def load_data(self, *_: Any, **__: Any) -> None:
         task = retrieval_task()
@@ -90,11 +90,11 @@ class TinyRetrieval(AbsTaskRetrieval):
 class OtherRetrieval(TinyRetrieval):
     """The same under a name for which the model has no prompt."""
 
-    metadata = metadata("OtherRetrieval", "Retrieval", "ndcg_at_10")
+    metadata = about("OtherRetrieval", "Retrieval", "ndcg_at_10")
 
 
 class TinyPairs(AbsTaskSTS):
-    metadata = metadata("TinyPairs", "STS", "cosine_spearman")
+    metadata = about("TinyPairs", "STS", "cosine_spearman")
 
     def load_data(self, *_: Any, **__: Any) -> None:
         task = pair_task()
