@@ -178,6 +178,7 @@ def test_a_service_of_the_compose_file_can_do_little_and_is_reached_from_here_on
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert "localhost,127.0.0.1" in service["environment"]["PAIRLOOM_SERVE_ALLOWED_HOSTS"]
     assert {volume.split(":", 1)[1] for volume in service["volumes"] if not volume.startswith("$")} == {"/data"}
     (models,) = [volume for volume in service["volumes"] if volume.startswith("$")]
     assert models.endswith(":/models:ro")
