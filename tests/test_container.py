@@ -64,7 +64,7 @@ def environment(image: list[Instruction]) -> dict[str, str]:
 def requirements(*extras: str) -> set[str]:
     """Names of all that pairloom asks for by itself and by these extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = set()
+    names: set[str] = set()
     for requirement in [
         *project["dependencies"],
         *(one for extra in extras for one in project["optional-dependencies"][extra]),

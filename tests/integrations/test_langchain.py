@@ -74,7 +74,7 @@ def test_the_async_forms_give_the_same(prompted: Encoder) -> None:
 
 @pytest.mark.parametrize("mode", ["vector", "words", "hybrid"])
 def test_a_retriever_gives_the_hits_of_the_collection(collection: Collection, mode: str) -> None:
-    retriever = PairloomRetriever(collection=collection, k=4, mode=mode, filter={"even": True})  # type: ignore[arg-type]
+    retriever = PairloomRetriever(collection=collection, k=4, mode=mode, filter={"even": True})
     hits = collection.search(QUERIES[4], 4, mode=mode, filter={"even": True})  # type: ignore[arg-type]
     found = retriever.invoke(QUERIES[4])
     assert hits
@@ -91,4 +91,4 @@ def test_a_retriever_is_a_link_of_a_chain(collection: Collection) -> None:
 
 def test_a_mode_that_there_is_not_is_refused(collection: Collection) -> None:
     with pytest.raises(ValueError, match="mode"):
-        PairloomRetriever(collection=collection, mode="magic")  # type: ignore[arg-type]
+        PairloomRetriever(collection=collection, mode="magic")

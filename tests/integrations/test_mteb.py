@@ -57,7 +57,7 @@ def about(name: str, kind: str, main_score: str) -> TaskMetadata:
         name=name,
         description="A task of the tests.",
         dataset={"path": "none", "revision": "none"},
-        type=kind,  # type: ignore[arg-type]
+        type=kind,
         category="t2t",
         eval_splits=["test"],
         eval_langs=["eng-Latn"],
@@ -99,7 +99,7 @@ class TinyPairs(AbsTaskSTS):
     def load_data(self, *_: Any, **__: Any) -> None:
         task = pair_task()
         columns = {"sentence1": task.sentences1, "sentence2": task.sentences2, "score": task.targets}
-        self.dataset = {"test": Dataset.from_dict({name: list(values) for name, values in columns.items()})}  # type: ignore[dict-item]
+        self.dataset = {"test": Dataset.from_dict({name: list(values) for name, values in columns.items()})}
         self.data_loaded = True
 
 

@@ -110,7 +110,7 @@ class PairloomDocumentEmbedder(_Embedder):
         Raises:
             TypeError: They are not documents.
         """
-        if isinstance(documents, str) or not all(isinstance(document, Document) for document in documents):
+        if not all(isinstance(document, Document) for document in documents):
             raise TypeError("what is to be encoded are no documents; texts are for PairloomTextEmbedder")
         vectors = self._loaded().encode_document([document.content or "" for document in documents]).tolist()
         return {
