@@ -34,7 +34,7 @@ def test_neither_importing_nor_encoding_loads_a_framework(model_folder: Path, tm
             "langchain_core",
             "needs langchain-core, which is not installed: pip install 'pairloom[langchain]'",
         ),
-        ("mteb", "mteb", "needs mteb, which is not installed: pip install 'pairloom[mteb]'"),
+        ("mteb", "mteb", "needs mteb 2.10 or newer, which is not installed: pip install 'pairloom[mteb]'"),
         ("haystack", "haystack", "needs haystack-ai, which is not installed: pip install 'pairloom[haystack]'"),
     ],
 )

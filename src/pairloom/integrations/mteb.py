@@ -26,7 +26,7 @@ try:
     from mteb.models.abs_encoder import AbsEncoder, get_prompt_name
     from mteb.types import PromptType
 except ImportError:
-    raise MissingExtraError("an evaluation by mteb", "mteb", "mteb") from None
+    raise MissingExtraError("an evaluation by mteb", "mteb 2.10 or newer", "mteb") from None
 
 # Queries searched for at once: their hits, of which mteb wants a thousand each, come with texts.
 _BLOCK_QUERIES = 64
