@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks._encode_apart import Apart
 from benchmarks._serve_bench import Bench, served_model
-from benchmarks._serve_process import Glance, Watch
+from benchmarks._serve_process import Glance, Server, Watch
 from benchmarks._serve_requests import embeddings
 from benchmarks._train_table import MIB, Figures, rates
 
@@ -22,32 +23,43 @@ _WINDOW_S, _STEP_S = 1.0, 0.05
 def overload(bench: Bench) -> None:
     """Many times the measured capacity, offered at a rate of its own; who is accepted, memory, and how soon all is as before."""
     options = bench.options
-    with bench.load() as load, bench.ours(settings={"deadline_s": options.deadline_s}) as server:
-        requests = bench.write("overload", embeddings(bench.titles.texts, served_model(server), "base64"))
-        bench.warm(load, server, requests, CLIENTS)
-        before = bench.turn(load, server, requests, CLIENTS)
-        if "failed" in before:
-            raise SystemExit(f"  {before['failed']}")
-        capacity, usual_s = rates([before])[0], statistics.median(before["calls_s"])
-        print(f"  capacity: {capacity:,.0f} requests/s by {CLIENTS} clients, p50 {1000 * usual_s:,.0f} ms", flush=True)
-        with Watch(server, every_s=min(1.0, options.overload_s / 20)) as watch:
-            found = load.call(
-                "overload",
-                requests=requests,
-                port=server.port,
-                rate=options.times * capacity,
-                seconds=options.overload_s,
-                most=options.connections,
-                clients=CLIENTS,
-                recover_s=options.recover_s,
-            )
-        if "failed" in found:
-            raise SystemExit(f"  {found['failed']}: {server.last_words()}")
-        show_overload(found, capacity, options.deadline_s)
-        show_memory([one for one in watch.glances if one.passed_s <= found["seconds"]])
-        show_recovery(found, capacity, usual_s)
-        again = bench.turn(load, server, requests, CLIENTS)
-        print(f"  afterwards: {rates([again])[0] / capacity:.2f} × the capacity before", flush=True)
+    # As many as wait until the deadline must be able to wait: each has a connection.
+    settings = {"deadline_s": options.deadline_s, "max_connections": 2 * options.connections}
+    with bench.load() as load:
+        for texts_each in options.overload_texts:
+            with bench.ours(settings=settings) as server:
+                print(f"  {texts_each} text{'s' * (texts_each > 1)} a request", flush=True)
+                _overload(bench, load, server, texts_each)
+
+
+def _overload(bench: Bench, load: Apart, server: Server, texts_each: int) -> None:
+    options = bench.options
+    made = embeddings(bench.titles.texts, served_model(server), "base64", texts_each)
+    requests = bench.write(f"overload-{texts_each}", made)
+    bench.warm(load, server, requests, CLIENTS)
+    before = bench.turn(load, server, requests, CLIENTS)
+    if "failed" in before:
+        raise SystemExit(f"  {before['failed']}")
+    capacity, usual_s = rates([before])[0], statistics.median(before["calls_s"])
+    print(f"  capacity: {capacity:,.0f} requests/s by {CLIENTS} clients, p50 {1000 * usual_s:,.0f} ms", flush=True)
+    with Watch(server, every_s=min(1.0, options.overload_s / 20)) as watch:
+        found = load.call(
+            "overload",
+            requests=requests,
+            port=server.port,
+            rate=options.times * capacity,
+            seconds=options.overload_s,
+            most=options.connections,
+            clients=CLIENTS,
+            recover_s=options.recover_s,
+        )
+    if "failed" in found:
+        raise SystemExit(f"  {found['failed']}: {server.last_words()}")
+    show_overload(found, capacity, options.deadline_s)
+    show_memory(watch.glances)
+    show_recovery(found, capacity, usual_s)
+    again = bench.turn(load, server, requests, CLIENTS)
+    print(f"  afterwards: {rates([again])[0] / capacity:.2f} × the capacity before", flush=True)
 
 
 def show_overload(found: Figures, capacity: float, deadline_s: float) -> None:
@@ -102,7 +114,7 @@ def show_recovery(found: Figures, capacity: float, usual_s: float) -> None:
 
 
 def rate_back_s(finished_s: Sequence[float], wanted: float) -> float | None:
-    """The first moment from which on a whole second has as many answers as are wanted a second.
+    """The first moment after which a whole second has as many answers as are wanted; None if there is none.
 
     Args:
         finished_s: Moments of answers, ascending.
@@ -117,7 +129,7 @@ def rate_back_s(finished_s: Sequence[float], wanted: float) -> float | None:
 
 
 def waits_back_s(calls: Sequence[tuple[float, float]], wanted_s: float) -> float | None:
-    """The moment from which on half of those that are sent within a second wait no longer than is wanted.
+    """The first moment after which, of those that are sent within a second, half wait no longer than is wanted.
 
     Args:
         calls: Moment of sending, and how long the answer took.

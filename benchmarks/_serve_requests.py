@@ -49,9 +49,14 @@ def read_requests(path: Path) -> list[Request]:
     return [Request(kind, data.encode("latin-1"), hang_up_s) for kind, data, hang_up_s in records]
 
 
-def embeddings(texts: Sequence[str], model: str, encoding_format: str) -> list[Request]:
-    """One text a request, as OpenAI's clients send them."""
-    bodies = ({"input": text, "model": model, "encoding_format": encoding_format} for text in texts)
+def embeddings(texts: Sequence[str], model: str, encoding_format: str, texts_each: int = 1) -> list[Request]:
+    """So many texts a request, as OpenAI's clients send them."""
+    inputs = (
+        texts
+        if texts_each == 1
+        else [texts[begin : begin + texts_each] for begin in range(max(1, len(texts) - texts_each + 1))]
+    )
+    bodies = ({"input": one, "model": model, "encoding_format": encoding_format} for one in inputs)
     return [prepare(encoding_format, "/v1/embeddings", as_json(body)) for body in bodies]
 
 

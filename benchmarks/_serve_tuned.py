@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from types import FunctionType
 
 from pairloom.cli import main
-from pairloom.serve import scheduler
+from pairloom.serve.scheduler import Scheduler
 
 if __name__ == "__main__":
-    scheduler.MICRO_BATCH_TOKENS = int(sys.argv.pop(1))
+    made: object = Scheduler.__init__
+    assert isinstance(made, FunctionType)
+    made.__kwdefaults__["micro_batch_tokens"] = int(sys.argv.pop(1))
     main()

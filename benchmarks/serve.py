@@ -71,6 +71,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--budget", type=int, nargs="+", default=[256, 384, 512, 768, 1024])
     parser.add_argument("--times", type=float, default=10.0, help="of the part overload: the capacity")
     parser.add_argument("--deadline-s", type=float, default=5.0, help="of the part overload: the server's")
+    parser.add_argument("--overload-texts", type=int, nargs="+", default=[1, 8], help="of a request; each is a run")
     parser.add_argument("--overload-s", type=float, default=60.0)
     parser.add_argument("--recover-s", type=float, default=15.0, help="of the part overload: afterwards")
     parser.add_argument("--connections", type=int, default=8_192, help="of the part overload: at most")
@@ -88,7 +89,14 @@ def read_options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.toy:
         small = {"texts": 300, "clients": [8, 1], "rounds": 1, "seconds": 1.0, "threads": 1, "budget": [64, 256]}
-        parts = {"times": 3.0, "overload_s": 2.0, "recover_s": 2.0, "connections": 256, "soak_s": 3.0}
+        parts = {
+            "times": 3.0,
+            "overload_s": 2.0,
+            "overload_texts": [1],
+            "recover_s": 2.0,
+            "connections": 256,
+            "soak_s": 3.0,
+        }
         of_search = {"search_clients": [1, 2], "calls": 40, "questions": 40, "pairs_of_each": 300}
         for name, value in {**small, **parts, **of_search}.items():
             setattr(options, name, value)
