@@ -20,7 +20,7 @@ from pairloom.cli import info
 from tests.conftest import make_pairs, make_shards, write_modules
 from tests.sources.tiny_dumps import MADE, write_dumps
 
-COMMANDS = ("demo", "prepare", "mixture", "train", "evaluate", "encode", "merge", "index", "search", "info")
+COMMANDS = ("demo", "prepare", "mixture", "train", "evaluate", "encode", "merge", "index", "search", "serve", "info")
 
 
 def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -39,6 +39,9 @@ class MeanEngine:
         precision: What it says that it computes in.
     """
 
+    num_streams = 1
+    stream_tokens = 384
+
     def __init__(self, dimensions: int = 32, seconds: float = 0.0, precision: Precision = "float32") -> None:
         self.precision: Precision = precision
         self._table = np.random.default_rng(0).normal(size=(1000, dimensions)).astype(np.float32)
@@ -51,6 +54,11 @@ class MeanEngine:
         starts = np.cumsum(tokens.lengths) - tokens.lengths
         sums = np.add.reduceat(self._table[tokens.ids], starts, axis=0)
         return (sums / tokens.lengths[:, None]).astype(np.float32)
+
+    def embed_micro_batch(
+        self, tokens: Tokens, *, skip_tokens: int = 0, alone: bool = False
+    ) -> npt.NDArray[np.float32]:
+        return self.embed(tokens, skip_tokens=skip_tokens)
 
 
 def make_texts(count: int) -> list[Text]:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairloom.encode.micro_batches import filled_up, micro_batches
+from pairloom.encode.micro_batches import filled_up, micro_batches, rows_above, rows_below
 
 
 @given(st.lists(st.integers(1, 300), max_size=200), st.integers(1, 2000))
@@ -43,3 +43,11 @@ def test_a_micro_batch_of_long_texts_is_left_as_it_is() -> None:
     lengths = np.array([300, 200, 100])
     for rows in (np.array([0]), np.array([0, 1])):
         assert filled_up(rows, lengths, 1024) is rows
+
+
+def test_few_numbers_of_rows() -> None:
+    few = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128]
+    assert sorted({rows_above(count) for count in range(129)}) == few
+    for count in range(1, 129):
+        assert rows_above(count) == min(size for size in few if size >= count)
+        assert rows_below(count) == max(size for size in few if size <= count)

@@ -16,7 +16,7 @@ from transformers import AutoModel
 
 from pairloom.encode.openvino_engine import OpenVINOEngine, pick_precision
 from pairloom.encode.openvino_graph import quantize_rows
-from pairloom.encode.openvino_inputs import padded_width, pooling_weights
+from pairloom.encode.openvino_inputs import make_inputs, padded_width, pooling_weights
 from pairloom.encode.torch_engine import TorchEngine
 from pairloom.errors import UsageError
 from pairloom.models.heads import DENSE_ACTIVATIONS, Dense, Normalize, Pooling
@@ -221,3 +221,58 @@ def test_the_number_of_threads_can_be_set(model_folder: Path) -> None:
     one = OpenVINOEngine(load_model(model_folder), precision="float32", threads=1)
     tokens = some_tokens(some_lengths(60))
     np.testing.assert_allclose(one.embed(tokens), by_torch(load_model(model_folder), tokens), rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_a_micro_batch_of_any_shape_has_the_vectors_of_its_texts(
+    family: str, threads: int, backbone_folder: Callable[[str], Path]
+) -> None:
+    model = load_model(backbone_folder(family))
+    engine = OpenVINOEngine(model, precision="float32", threads=threads)
+    assert engine.num_streams == threads
+    tokens = some_tokens(some_lengths(31, longest=model.max_tokens))
+    expected = engine.embed(tokens, skip_tokens=2)
+    ends = np.cumsum(tokens.lengths)
+    for count in (1, 2, 5, 7, 9, 13):
+        for alone in (False, True):
+            begin = 30 - count
+            part = Tokens(
+                tokens.ids[ends[begin] - tokens.lengths[begin] : ends[29]],
+                tokens.lengths[begin:30],
+                tokens.truncated[begin:30],
+            )
+            found = engine.embed_micro_batch(part, skip_tokens=2, alone=alone)
+            np.testing.assert_allclose(found, expected[begin:30], atol=1e-5)
+
+
+def test_micro_batches_side_by_side_and_alone(model_folder: Path) -> None:
+    engine = OpenVINOEngine(load_model(model_folder), precision="float32", threads=2)
+    jobs = [some_tokens(some_lengths(count), seed=count) for count in (1, 2, 3, 10, 17)]
+    expected = [engine.embed(job) for job in jobs]
+    found: dict[int, list[Vectors]] = {}
+
+    def work(number: int) -> None:
+        found[number] = [
+            engine.embed_micro_batch(job, alone=(place + number) % 3 == 0) for place, job in enumerate(jobs)
+        ]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(6):
+        for ours, theirs in zip(found[number], expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_the_widths_of_a_micro_batch_are_few(model_folder: Path) -> None:
+    model = load_model(model_folder)
+    widths = set()
+    for longest in range(1, 65):
+        tokens = some_tokens([longest, 1])
+        inputs = make_inputs(model, tokens, np.array([0, 1]), exact_width=0)
+        widths.add(inputs["ids"].shape[1])
+    assert sorted(widths) == [8, 16, 24, 32, 40, 48, 56, 64]
+    assert padded_width(59, 60, exact_width=0) == 60, "not wider than the model has positions"

@@ -210,3 +210,11 @@ def test_half_precision_on_a_cpu_keeps_few_kernels_unless_the_user_says_otherwis
         assert LIMITS[1] not in os.environ
         start("bfloat16")
         assert (os.environ[LIMITS[0]], os.environ[LIMITS[1]]) == ("7", "16")
+
+
+def test_a_micro_batch_has_the_vectors_of_its_texts(backbone_folder: BackboneFolder) -> None:
+    made = engine(read(backbone_folder("bert")))
+    tokens = make_tokens(LENGTHS)
+    found = made.embed_micro_batch(tokens, skip_tokens=1)
+    np.testing.assert_allclose(found, made.embed(tokens, skip_tokens=1), atol=1e-6)
+    assert (made.num_streams, made.stream_tokens) == (1, made.micro_batch_tokens)

@@ -93,3 +93,40 @@ def test_rows_are_padded_on_the_right() -> None:
 def test_what_is_no_tokenizer() -> None:
     with pytest.raises(ModelError, match=r"tokenizer.json: not a tokenizer"):
         Tokenizer(b'{"a": 1}', max_tokens=8)
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte-level", "unigram"])
+@pytest.mark.parametrize("limit", [3, 16, None])
+def test_token_numbers_with_and_without_special_ones(kind: str, limit: int | None) -> None:
+    oracle = {
+        "wordpiece": lambda: make_tokenizer(roberta_like=False),
+        "byte-level": lambda: with_specials(byte_level),
+        "unigram": lambda: with_specials(unigram),
+    }[kind]()
+    tokenizer = Tokenizer(oracle.backend_tokenizer.to_str().encode(), max_tokens=limit)
+    expected = tokenizer(TEXTS)
+    for special in (True, False):
+        rows = oracle(TEXTS, add_special_tokens=special)["input_ids"]
+        found = tokenizer.around(rows)
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        np.testing.assert_array_equal(found.lengths, expected.lengths)
+        np.testing.assert_array_equal(found.truncated, expected.truncated)
+    assert len(tokenizer.around([])) == 0
+
+
+def test_a_prompt_before_token_numbers() -> None:
+    content = make_tokenizer(roberta_like=False).backend_tokenizer.to_str().encode()
+    tokenizer = Tokenizer(content, max_tokens=8)
+    texts = ["coffee bean", "", "the cup is hot and the water is cold"]
+    rows = [oracle[1:-1] for oracle in make_tokenizer(roberta_like=False)(texts)["input_ids"]]
+    expected, found = tokenizer(["what is " + text for text in texts]), tokenizer.around(rows, "what is ")
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.lengths, expected.lengths)
+    np.testing.assert_array_equal(found.truncated, expected.truncated)
+
+
+def test_a_tokenizer_without_special_tokens_puts_none_around() -> None:
+    tokenizer = Tokenizer(unigram().to_str().encode(), max_tokens=4)
+    found = tokenizer.around([[5, 6], [1, 2, 3, 4, 5]])
+    assert found.ids.tolist() == [5, 6, 1, 2, 3, 4]
+    assert found.truncated.tolist() == [False, True]

@@ -454,6 +454,121 @@ class CollectionContract:
         assert collection.count() == 9
         assert collection.upsert(documents, vectors=vectors, duplicates=0.99).duplicates == ()
 
+    # Queries whose vectors are known.
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_a_query_that_has_been_encoded_finds_the_same(self, backend: Backend, encoder: Encoder, mode: Mode) -> None:
+        collection = backend.make(encoder)
+        collection.add(numbered())
+        queries = ["coffee numbers", "the cat", "?!"]
+        vectors = encoder.encode_query(queries)
+        before = encoder.num_tokens
+        given = collection.search_many(queries, 4, mode=mode, vectors=vectors * 3)  # their lengths do not matter
+        alone = collection.search(queries[0], 4, mode=mode, vectors=vectors[0].astype(np.float64))
+        assert encoder.num_tokens == before
+        for one, other in zip([*given, alone], [*collection.search_many(queries, 4, mode=mode), given[0]], strict=True):
+            assert ids(one) == ids(other)
+            assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=1e-5)
+            assert [hit.highlights for hit in one] == [hit.highlights for hit in other]
+
+    def test_given_vectors_make_a_search_by_both_without_a_model(self, backend: Backend) -> None:
+        collection = of_vectors(backend)
+        collection.add(numbered(), vectors=vectors_of(len(TEXTS)))
+        hits = collection.search("brew", 8, mode="hybrid", vectors=vectors_of(len(TEXTS))[6])
+        assert set(ids(hits)[:2]) == {"d1", "d6"}
+        assert ids(collection.search("brew", 1, mode="vector", vectors=vectors_of(len(TEXTS))[6])) == ["d6"]
+
+    @pytest.mark.parametrize(("queries", "vectors", "message"), [
+        (["a", "b"], np.ones((1, DIMENSIONS)), "2 queries and 1 vectors"),
+        (["a"], np.ones(DIMENSIONS), f"1 queries and {DIMENSIONS} vectors"),
+        (["a"], np.float32(1.0), "1 queries and 1 vectors"),
+        (["a"], np.ones((1, DIMENSIONS + 1)), f"{DIMENSIONS} each"),
+        (["a"], np.full((1, DIMENSIONS), np.nan), "vector 0 is not finite"),
+        (["a"], np.zeros((1, DIMENSIONS)), "vector 0 is zero"),
+        (np.ones((1, DIMENSIONS)), np.ones((1, DIMENSIONS)), "another one is given"),
+    ])  # fmt: skip
+    def test_vectors_that_are_none_of_the_queries_are_refused(
+        self, backend: Backend, queries: Any, vectors: Any, message: str
+    ) -> None:
+        with pytest.raises(UsageError, match=message):
+            of_vectors(backend, 2).search_many(queries, vectors=vectors)
+
+    # What a person wants to know of it.
+
+    def test_a_sample_has_documents_and_their_vectors(self, backend: Backend) -> None:
+        collection = of_vectors(backend, 50)
+        collection.delete([f"d{number}" for number in range(10)])
+        there = vectors_of(50)
+        documents, vectors = collection.sample(20, seed=3)
+        assert len(documents) == 20 and vectors.shape == (20, DIMENSIONS)
+        numbers = [int(document.id[1:]) for document in documents]
+        assert len(set(numbers)) == 20 and min(numbers) >= 10
+        assert [document.text for document in documents] == [f"text {number}" for number in numbers]
+        for number, vector in zip(numbers, vectors, strict=True):
+            np.testing.assert_allclose(vector, there[number] / np.linalg.norm(there[number]), atol=2e-3)
+        again, _ = collection.sample(20, seed=3)
+        other, _ = collection.sample(20, seed=4)
+        assert again == documents
+        assert {one.id for one in other} != {one.id for one in documents}
+
+    def test_a_sample_of_more_than_there_are_is_all(self, backend: Backend) -> None:
+        collection = of_vectors(backend, 5)
+        documents, vectors = collection.sample(100)
+        assert sorted(document.id for document in documents) == [f"d{number}" for number in range(5)]
+        assert vectors.shape == (5, DIMENSIONS)
+        documents, vectors = of_vectors(backend).sample(3)
+        assert documents == [] and vectors.shape == (0, DIMENSIONS)
+
+    def test_the_most_frequent_values_of_fields_are_counted(self, backend: Backend) -> None:
+        collection = of_vectors(backend, fields=FIELDS)
+        documents = [
+            Document(
+                f"d{number}",
+                "text",
+                {
+                    "tag": ["all", "half"] if number % 2 else ["all", "all"],
+                    "year": 2020 if number < 7 else 2021.5 if number < 9 else 2022,
+                    "open": number < 4,
+                    "when": "2020-01-31" if number < 8 else "2020-02-01T12:00:00Z",
+                    "author": {"name": "x" * 300},
+                },
+            )
+            for number in range(10)
+        ]
+        collection.add(documents, vectors=vectors_of(10))
+        found = {field.name: field for field in collection.field_values()}
+        assert {name: (field.type, field.values) for name, field in found.items()} == {
+            "tag": ("keyword", (("all", 10), ("half", 5))),
+            "year": ("number", ((2020, 7), (2021.5, 2), (2022, 1))),
+            "open": ("boolean", ((False, 6), (True, 4))),
+            "when": ("datetime", (("2020-01-31", 8), ("2020-02-01T12:00:00Z", 2))),
+        }
+        assert all(type(value) is bool for value, _ in found["open"].values)
+        assert all(collection.count({name: value}) == n for name, one in found.items() for value, n in one.values)
+        assert [field.values for field in collection.field_values(max_fields=1, max_values=1)] == [(("all", 10),)]
+        collection.delete(f"d{number}" for number in range(10))
+        assert collection.field_values() == []
+
+    def test_it_says_of_itself_what_it_is(self, backend: Backend, encoder: Encoder) -> None:
+        collection = backend.make(encoder)
+        collection.add(numbered())
+        facts = collection.info()
+        assert facts["count"] == len(TEXTS)
+        assert facts["dimensions"] == collection.dimensions == encoder.dimensions
+        assert collection.model is not None and collection.model.fingerprint == encoder.fingerprint
+        assert facts["weights"] == {"vector": 1.0, "words": 1.0}
+
+    def test_each_change_has_its_number_if_changes_are_numbered(self, backend: Backend) -> None:
+        collection = of_vectors(backend, 3)
+        first = collection.change()
+        collection.search("text", mode="words")
+        assert collection.change() == first
+        collection.upsert([Document("d0", "other")], vectors=vectors_of(1))
+        second = collection.change()
+        collection.delete(["d0"])
+        third = collection.change()
+        assert (first, second, third) == (None, None, None) or len({first, second, third}) == 3
+
     # Words, and both.
 
     @pytest.mark.parametrize(("query", "wanted"), [

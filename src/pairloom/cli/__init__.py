@@ -14,7 +14,7 @@ import sys
 
 from pairloom import __version__
 from pairloom.artifacts import DISK_FULL
-from pairloom.cli import demo, encode, evaluate, index, info, mixture, prepare, search, train
+from pairloom.cli import demo, encode, evaluate, index, info, mixture, prepare, search, serve, train
 from pairloom.cli.arguments import run
 from pairloom.cli.collection import COLLECTION
 from pairloom.cli.output import ConsoleHandler, fail
@@ -33,6 +33,7 @@ COMMANDS = (
     index.index,
     COLLECTION,
     search.search,
+    serve.serve,
     info.info,
 )
 

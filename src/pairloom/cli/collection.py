@@ -9,7 +9,6 @@ from typing import Annotated
 
 from pairloom.cli.arguments import Argument, Group, Option
 from pairloom.cli.documents import check_vectors, open_sources, report_written
-from pairloom.cli.opening import build_if_due, declared_fields, open_any, open_folder
 from pairloom.cli.options import (
     Device,
     DocumentSources,
@@ -27,6 +26,7 @@ from pairloom.cli.options import (
 )
 from pairloom.cli.output import report
 from pairloom.errors import InputError, UsageError
+from pairloom.search.opening import build_if_due, declared_fields, open_any, open_folder
 
 _STDIN = "-"
 AnyLocation = Annotated[

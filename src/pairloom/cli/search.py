@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pairloom.cli.arguments import Argument, Option
-from pairloom.cli.opening import is_any_collection, open_any
 from pairloom.cli.options import Json, Where
 from pairloom.cli.output import print_json, say, show
 from pairloom.errors import UsageError
+from pairloom.search.opening import is_any_collection, open_any
 
 if TYPE_CHECKING:
     from pairloom.records import Hit

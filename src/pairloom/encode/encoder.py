@@ -84,7 +84,8 @@ class Encoder:
                 threads=threads,
                 micro_batch_tokens=micro_batch_tokens,
             )
-        self._engine = engine
+        self.engine: Engine = engine
+        """What computes; `tokenize` makes what it takes."""
         self.precision: Precision = engine.precision
         self._tokenizer = self.model.tokenizer()
         self._counting = threading.Lock()
@@ -150,14 +151,13 @@ class Encoder:
             return self.encode([texts], prompt_name=prompt_name, prompt=prompt, show_progress=show_progress).reshape(-1)
         prompt = self._prompt(prompt_name) if prompt is None else prompt
         rows = list(_with_prompt(prompt, texts))
-        skip_tokens = self._prompt_tokens(prompt)
         if len(rows) <= CHUNK_TEXTS and not show_progress:  # without a thread: it may be one short text of many calls
-            return self._embed(self._tokenizer(rows), skip_tokens).vectors
+            return self._embed(*self._tokenize(rows, prompt)).vectors
         vectors = np.empty((len(rows), self.dimensions), dtype=np.float32)
         chunks = (rows[begin : begin + CHUNK_TEXTS] for begin in range(0, len(rows), CHUNK_TEXTS))
         done = 0
         with meter("encoding", total=len(rows), unit="texts", show=show_progress) as progress:
-            for tokens in _one_ahead(map(self._tokenizer, chunks)):
+            for tokens, skip_tokens in _one_ahead(self._tokenize(chunk, prompt) for chunk in chunks):
                 vectors[done : done + len(tokens)] = self._embed(tokens, skip_tokens).vectors
                 done += len(tokens)
                 progress.advance(len(tokens))
@@ -175,8 +175,7 @@ class Encoder:
         """
         prompt = self._prompt(prompt_name)
         rows = (list(_with_prompt(prompt, block)) for block in blocks)
-        skip_tokens = self._prompt_tokens(prompt)
-        return (self._embed(tokens, skip_tokens) for tokens in _one_ahead(map(self._tokenizer, rows)))
+        return (self._embed(*tokenized) for tokenized in _one_ahead(self._tokenize(block, prompt) for block in rows))
 
     def encode_query(self, texts: str | Iterable[str], *, show_progress: bool = False) -> npt.NDArray[np.float32]:
         """Encodes what is searched for: with the model's ``query`` prompt, if it has one."""
@@ -185,6 +184,35 @@ class Encoder:
     def encode_document(self, texts: str | Iterable[str], *, show_progress: bool = False) -> npt.NDArray[np.float32]:
         """Encodes what is searched in: with the model's ``document``, ``passage`` or ``corpus`` prompt, if it has one."""
         return self.encode(texts, prompt_name=self.document_prompt, show_progress=show_progress)
+
+    def tokenize(self, texts: Iterable[str], *, prompt_name: str | None = None) -> tuple[Tokens, int]:
+        """What `engine` computes the vectors of, for those who call it themselves.
+
+        Args:
+            texts: Several texts.
+            prompt_name: As in `encode`.
+
+        Returns:
+            The tokens, and the ``skip_tokens`` of `Engine.embed`.
+
+        Raises:
+            UsageError: As in `encode`.
+        """
+        prompt = self._prompt(prompt_name)
+        return self._tokenize(list(_with_prompt(prompt, texts)), prompt)
+
+    def tokenize_ids(self, rows: Sequence[Sequence[int]], *, prompt_name: str | None = None) -> tuple[Tokens, int]:
+        """The same for texts that somebody else has tokenized; see `Tokenizer.around`.
+
+        Args:
+            rows: Token numbers of each text, all of them rows of the model's word table.
+            prompt_name: As in `encode`.
+
+        Raises:
+            UsageError: There is no such prompt.
+        """
+        prompt = self._prompt(prompt_name)
+        return self._tokenizer.around(rows, prompt), self._prompt_tokens(prompt)
 
     def similarity(self, a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The model's similarity of every row of ``a`` [N, D] with every row of ``b`` [M, D]: [N, M].
@@ -205,10 +233,14 @@ class Encoder:
             raise UsageError(f"prompt {name!r} is not one of the model's ({known})")
         return self.model.prompts[name]
 
+    def _tokenize(self, rows: Sequence[str], prompt: str) -> tuple[Tokens, int]:
+        """Of texts that have the prompt already."""
+        return self._tokenizer(rows), self._prompt_tokens(prompt)
+
     def _embed(self, tokens: Tokens, skip_tokens: int) -> Encoded:
         if not len(tokens):
             return Encoded(np.empty((0, self.dimensions), dtype=np.float32), 0, 0)
-        vectors = self._engine.embed(tokens, skip_tokens=skip_tokens)
+        vectors = self.engine.embed(tokens, skip_tokens=skip_tokens)
         done = Encoded(vectors, int(tokens.lengths.sum()), int(tokens.truncated.sum()))
         with self._counting:
             self.num_tokens += done.num_tokens
@@ -231,7 +263,7 @@ def _with_prompt(prompt: str, texts: Iterable[str]) -> Iterator[str]:
         yield prompt + text
 
 
-def _one_ahead(items: Iterator[Tokens]) -> Iterator[Tokens]:
+def _one_ahead(items: Iterator[tuple[Tokens, int]]) -> Iterator[tuple[Tokens, int]]:
     """The same items, each made by another thread while the one before is in use."""
     with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as thread:
         coming = thread.submit(next, items, None)

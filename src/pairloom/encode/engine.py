@@ -25,6 +25,10 @@ class Engine(Protocol):
     """Computes the vectors of tokenized texts. Several threads may use it at once."""
 
     precision: Precision
+    num_streams: int
+    """How many micro-batches are best computed side by side."""
+    stream_tokens: int
+    """Limit of (texts × longest of them) of each of them, where somebody waits for every one."""
 
     def embed(self, tokens: Tokens, *, skip_tokens: int = 0) -> npt.NDArray[np.float32]:
         """The vectors [N, D] of N texts, in their order.
@@ -32,6 +36,20 @@ class Engine(Protocol):
         Args:
             tokens: The texts, at least one.
             skip_tokens: Tokens at the beginning of each text that pooling leaves out.
+        """
+        ...
+
+    def embed_micro_batch(
+        self, tokens: Tokens, *, skip_tokens: int = 0, alone: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """The vectors [N, D] of N texts that are computed as one micro-batch, whatever their number.
+
+        Who calls it decides what is computed together; `num_streams` threads may do so side by side.
+
+        Args:
+            tokens: The texts, at least one.
+            skip_tokens: Tokens at the beginning of each text that pooling leaves out.
+            alone: Whether nothing else is computed meanwhile, so that it may have the whole machine.
         """
         ...
 

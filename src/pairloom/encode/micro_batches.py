@@ -45,3 +45,18 @@ def filled_up(rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], max_t
     step = max(1, most // _SIZES)
     missing = min(most, -(-len(rows) // step) * step) - len(rows)
     return np.concatenate([rows, np.repeat(rows[-1:], missing)]) if missing > 0 else rows
+
+
+def rows_above(count: int) -> int:
+    """The smallest number of rows out of 1, 2, 3, 4, 6, 8, 12, 16, … that is not below a count, at least 1.
+
+    Shapes of these are few, and at most a third of the rows is there in vain.
+    """
+    power = 1 << max(0, count - 1).bit_length()  # the smallest power of two that is not below
+    return power // 4 * 3 if power >= 4 and count <= power // 4 * 3 else power
+
+
+def rows_below(count: int) -> int:
+    """The largest of these numbers that is not above a count, which is at least 1."""
+    power = 1 << (count.bit_length() - 1)
+    return power // 2 * 3 if power >= 2 and count >= power // 2 * 3 else power

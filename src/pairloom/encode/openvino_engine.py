@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pairloom.choices import Precision
-from pairloom.encode.micro_batches import filled_up, micro_batches
+from pairloom.encode.micro_batches import filled_up, micro_batches, rows_above
 from pairloom.encode.openvino_graph import build_backbone, build_heads
 from pairloom.encode.openvino_inputs import make_inputs
 from pairloom.encode.quiet_openvino import op, openvino
@@ -35,6 +35,8 @@ _MICRO_BATCH_TOKENS = 1024
 # Where there are more cores than micro-batches, these are made smaller, but not smaller than this: the products of fewer
 # rows take longer by the row.
 _LEAST_TOKENS = 128
+# Of a micro-batch for which somebody waits: `python -m benchmarks serve` measures it.
+_STREAM_TOKENS = 384
 # The inputs of an int8 product are quantised in groups of so many along the row, each token by itself, so that a text's
 # vector does not depend on the others. Smaller groups are more exact, larger ones faster (docs/log.md).
 _GROUP_SIZES = (128, 64, 32)
@@ -66,6 +68,8 @@ class OpenVINOEngine:
         self.micro_batch_tokens = micro_batch_tokens or _MICRO_BATCH_TOKENS
         self._model = model
         self._threads = threads or _num_cores(self._core)
+        self.num_streams = self._threads
+        self.stream_tokens = min(_STREAM_TOKENS, self.micro_batch_tokens)
         self._compiling = Lock()
         self._compiled: dict[str, _Compiled] = {}
         self._workers = ThreadPoolExecutor(self._threads, thread_name_prefix="openvino")
@@ -94,6 +98,19 @@ class OpenVINOEngine:
                 for one in running:  # of which some are left after a fault or Ctrl-C
                     one.cancel()
         return self._finish(pooled)
+
+    def embed_micro_batch(
+        self, tokens: Tokens, *, skip_tokens: int = 0, alone: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """See `Engine.embed_micro_batch`: on one core, or on all of them if it is ``alone``.
+
+        What comes has any shape, and for each shape there are kernels to make and to keep. So there are few: the last text is
+        repeated until there are as many as `rows_above` says, and the width is a multiple of 8.
+        """
+        backbone = self._backbone(1 if alone else self._threads)
+        rows = np.minimum(np.arange(rows_above(len(tokens))), len(tokens) - 1)
+        pooled = backbone(make_inputs(self._model, tokens, rows, skip_tokens=skip_tokens, exact_width=0))
+        return self._finish(pooled)[: len(tokens)]
 
     def _budget(self, tokens: Tokens) -> int:
         """Tokens of a micro-batch: all, if one may hold them; or else so many that each core has two or more of them."""

@@ -18,7 +18,12 @@ _EXACT_WIDTH, _MULTIPLE = 64, 8
 
 
 def make_inputs(
-    model: Model, tokens: Tokens, rows: npt.NDArray[np.int64], *, skip_tokens: int = 0
+    model: Model,
+    tokens: Tokens,
+    rows: npt.NDArray[np.int64],
+    *,
+    skip_tokens: int = 0,
+    exact_width: int = _EXACT_WIDTH,
 ) -> dict[str, npt.NDArray[np.int32] | npt.NDArray[np.float32]]:
     """The inputs of `pairloom.encode.openvino_graph.build_backbone`, by name.
 
@@ -27,10 +32,12 @@ def make_inputs(
         tokens: Of all texts.
         rows: Which of them, at least one.
         skip_tokens: Tokens at the beginning of each text that pooling leaves out.
+        exact_width: As in `padded_width`.
     """
     pad = model.architecture.pad_token_id
     lengths = tokens.lengths[rows]
-    ids = tokens.padded(rows, pad, width=padded_width(int(lengths.max()), model.max_tokens)).astype(np.int32)
+    width = padded_width(int(lengths.max()), model.max_tokens, exact_width=exact_width)
+    ids = tokens.padded(rows, pad, width=width).astype(np.int32)
     inside = np.arange(ids.shape[1]) < lengths[:, None]
     inputs: dict[str, npt.NDArray[np.int32] | npt.NDArray[np.float32]] = {
         "ids": ids,
@@ -50,9 +57,15 @@ def make_inputs(
     return inputs | {f"pool_{mode}": pooling_weights(taken, mode) for mode in model.pooling.modes}
 
 
-def padded_width(longest: int, max_tokens: int) -> int:
-    """How wide a batch is whose longest text has so many tokens."""
-    return longest if longest <= _EXACT_WIDTH else min(-(-longest // _MULTIPLE) * _MULTIPLE, max_tokens)
+def padded_width(longest: int, max_tokens: int, *, exact_width: int = _EXACT_WIDTH) -> int:
+    """How wide a batch is.
+
+    Args:
+        longest: Tokens of its longest text.
+        max_tokens: Of the model.
+        exact_width: Up to it a batch is as wide as its longest text; 0 if there should be as few widths as can be.
+    """
+    return longest if longest <= exact_width else min(-(-longest // _MULTIPLE) * _MULTIPLE, max_tokens)
 
 
 def pooling_weights(taken: npt.NDArray[np.bool_], mode: PoolingMode) -> npt.NDArray[np.float32]:

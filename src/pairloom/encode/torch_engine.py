@@ -64,6 +64,8 @@ class TorchEngine:
         self.precision: Precision = precision
         self._network = _prepare(network, self.device, PRECISIONS[precision])
         self.micro_batch_tokens = micro_batch_tokens or _MICRO_BATCH_TOKENS.get(self.device.type, 16_384)
+        self.num_streams = 1
+        self.stream_tokens = self.micro_batch_tokens
         self._turn = threading.Lock()
 
     def embed(self, tokens: Tokens, *, skip_tokens: int = 0) -> npt.NDArray[np.float32]:
@@ -79,6 +81,17 @@ class TorchEngine:
         vectors = np.empty_like(computed)
         vectors[np.concatenate(rows)] = computed
         return vectors
+
+    def embed_micro_batch(
+        self, tokens: Tokens, *, skip_tokens: int = 0, alone: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """See `Engine.embed_micro_batch`: it has the whole device in any case.
+
+        Raises:
+            PairloomError: A single text needs more memory than the device has.
+        """
+        with torch.inference_mode():
+            return _to_host(self._forward(tokens, np.arange(len(tokens)), skip_tokens))
 
     def _forward(self, tokens: Tokens, rows: npt.NDArray[np.int64], skip_tokens: int) -> Tensor:
         """The vectors of a micro-batch, on the device; of one that does not fit into its memory, half by half."""

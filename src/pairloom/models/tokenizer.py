@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,44 @@ class Tokenizer:
         ids = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32, count=int(lengths.sum()))
         truncated = np.fromiter((bool(encoding.overflowing) for encoding in encodings), dtype=np.bool_, count=len(rows))
         return Tokens(ids, lengths, truncated)
+
+    def around(self, rows: Sequence[Sequence[int]], prompt: str = "") -> Tokens:
+        """Texts that are token numbers already, with the model's special tokens around them, unless they are there.
+
+        Args:
+            rows: Token numbers of each text; those beyond the limit are cut, as those of a text are.
+            prompt: Is put before each text.
+        """
+        before, behind = self._special
+        prefix = self([prompt]).ids.tolist() if prompt else []
+        prefix = prefix[len(before) : len(prefix) - len(behind)]
+        whole = [[*before, *prefix, *self._bare(row), *behind] for row in rows]
+        limit = self.max_tokens
+        cut = [limit is not None and len(row) > limit for row in whole]
+        kept = [
+            [*row[: limit - len(behind)], *behind] if limit and long else row
+            for row, long in zip(whole, cut, strict=True)
+        ]
+        return Tokens(
+            np.fromiter(itertools.chain.from_iterable(kept), dtype=np.int32),
+            np.array([len(row) for row in kept], dtype=np.int64),
+            np.array(cut, dtype=np.bool_),
+        )
+
+    @cached_property
+    def _special(self) -> tuple[list[int], list[int]]:
+        """The special tokens that the tokenizer puts before every text, and behind it."""
+        encoding = self._tokenizer.encode("a")
+        special = [bool(flag) for flag in encoding.special_tokens_mask]
+        num_before = len(list(itertools.takewhile(bool, special)))
+        num_behind = len(list(itertools.takewhile(bool, special[num_before:][::-1])))
+        return encoding.ids[:num_before], encoding.ids[len(special) - num_behind :]
+
+    def _bare(self, row: Sequence[int]) -> Sequence[int]:
+        """Token numbers without the special tokens, if they are around them."""
+        before, behind = self._special
+        inner = row[len(before) : len(row) - len(behind)]
+        return inner if [*before, *inner, *behind] == list(row) else row
 
 
 def _without_surrogates(text: str) -> str:

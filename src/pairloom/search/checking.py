@@ -35,6 +35,25 @@ def check_search(queries: Sequence[str] | npt.NDArray[Any], k: object, mode: obj
             raise UsageError("the query is empty; say what to look for")
 
 
+def texts_and_vectors(
+    queries: Sequence[str] | npt.NDArray[Any], vectors: npt.NDArray[Any] | None
+) -> tuple[list[str] | None, npt.NDArray[Any] | None]:
+    """The texts of queries, if they are texts, and their vectors [Q, D], if these are known.
+
+    Raises:
+        UsageError: Each query has one vector, and here it has not.
+    """
+    if isinstance(queries, np.ndarray):
+        if vectors is not None:
+            raise UsageError("the query is a vector, and another one is given for it; give it for a text")
+        return None, queries
+    texts, given = list(queries), None if vectors is None else np.asarray(vectors)
+    if given is not None and (given.ndim == 0 or len(given) != len(texts)):
+        num_vectors = 1 if given.ndim == 0 else len(given)
+        raise UsageError(f"there are {len(texts):,} queries and {num_vectors:,} vectors; each query has one")
+    return texts, given
+
+
 def check_id(id_: object) -> str:
     """The id as it is.
 

@@ -21,11 +21,12 @@ from pairloom.search import checking, verifying
 from pairloom.search import rows as tables
 from pairloom.search.building import Builder
 from pairloom.search.filters.conditions import Condition, check_fields
+from pairloom.search.filters.frequent import frequent_values
 from pairloom.search.filters.language import parse_filter
 from pairloom.search.finding import Finder, put_weights, weights_of
 from pairloom.search.identity import ModelIdentity
 from pairloom.search.ledger import Ledger, get, is_collection
-from pairloom.search.protocol import Filter, Mode, Vectors, Written
+from pairloom.search.protocol import FieldValues, Filter, Mode, Vectors, Written
 from pairloom.search.settings import Settings
 from pairloom.search.state import States
 from pairloom.search.writing import Writer
@@ -171,12 +172,14 @@ class Collection:
         *,
         mode: Mode = "hybrid",
         filter: Filter | None = None,
+        vectors: npt.NDArray[np.floating] | None = None,
     ) -> list[Hit]:
+        given = None if vectors is None else np.asarray(vectors)[None]
         if isinstance(query, np.ndarray):
             if query.ndim != 1:
                 raise UsageError(f"the query is an array of {query.ndim} dimensions; a vector has one")
-            return self.search_many(query[None], k, mode=mode, filter=filter)[0]
-        return self.search_many([query], k, mode=mode, filter=filter)[0]
+            return self.search_many(query[None], k, mode=mode, filter=filter, vectors=given)[0]
+        return self.search_many([query], k, mode=mode, filter=filter, vectors=given)[0]
 
     def search_many(
         self,
@@ -185,18 +188,19 @@ class Collection:
         *,
         mode: Mode = "hybrid",
         filter: Filter | None = None,
+        vectors: npt.NDArray[np.floating] | None = None,
     ) -> list[list[Hit]]:
         checking.check_search(queries, k, mode)
         condition = None if filter is None else self._condition(filter)
+        texts, given = checking.texts_and_vectors(queries, vectors)
         if not len(queries):
             return []
-        texts = None if isinstance(queries, np.ndarray) else list(queries)
-        vectors = None
-        if texts is None:
-            vectors, mode = self._checked_vectors(np.asarray(queries)), "vector"
-        elif mode != "words":
-            vectors = self._comparable(self.encoder.encode_query(texts))
-        return self._finder.search(vectors, texts, k, mode, condition)
+        made: Vectors | None = None
+        if given is not None:
+            made = self._checked_vectors(given)
+        elif texts is not None and mode != "words":
+            made = self._comparable(self.encoder.encode_query(texts))
+        return self._finder.search(made, texts, k, "vector" if texts is None else mode, condition)
 
     def get(self, ids: Iterable[str]) -> list[Document | None]:
         if isinstance(ids, str):
@@ -238,6 +242,25 @@ class Collection:
             if not block:
                 return
             after = numbers[-1]
+
+    def sample(self, count: int, *, seed: int = 0) -> tuple[list[Document], Vectors]:
+        dtype = np.dtype(self.settings.storage).newbyteorder("<")
+        with self._finder.reading() as (connection, state):
+            alive = state.rows[state.alive]
+            chosen = np.random.default_rng(seed).choice(alive, min(count, len(alive)), replace=False)
+            rows: list[int] = np.sort(chosen).tolist()
+            documents = tables.read_documents(connection, rows)
+            vectors = tables.read_vectors(connection, rows, dtype, self.dimensions)
+        made = np.array([vectors[row] for row in rows], np.float32).reshape(-1, self.dimensions)
+        return [documents[row] for row in rows], made
+
+    def field_values(self, *, max_fields: int = 20, max_values: int = 20) -> list[FieldValues]:
+        with self._ledger.reading() as connection:
+            return frequent_values(connection, self.settings.fields, max_fields, max_values)
+
+    def change(self) -> int | None:
+        with self._ledger.reading() as connection:
+            return int(get(connection, "change"))
 
     @property
     def weights(self) -> tuple[float, float]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pairloom.records import Document, Hit
+
+if TYPE_CHECKING:
+    from pairloom.search.identity import ModelIdentity
 
 Mode = Literal["vector", "words", "hybrid"]
 """By what documents are found: by meaning, by words, or by both."""
@@ -59,12 +62,37 @@ class Written:
     duplicates: tuple[Duplicate, ...] = ()
 
 
+@dataclass(frozen=True)
+class FieldValues:
+    """A field of the metadata by which may be filtered, and what stands in it.
+
+    Args:
+        name: Of the field; dots lead inwards.
+        type: What it holds, as it was declared, or else mostly.
+        values: The most frequent values, and in how many documents each stands; long strings are left out.
+    """
+
+    name: str
+    type: FieldType
+    values: tuple[tuple[str | int | float | bool, int], ...]
+
+
 class AnyCollection(Protocol):
     """Documents that are searched, added and deleted. Safe to use from several threads."""
 
     @property
     def similarity_name(self) -> str:
         """``cosine`` or ``dot``."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers in a vector."""
+        ...
+
+    @property
+    def model(self) -> ModelIdentity | None:
+        """Whose vectors these are; None if they came without a model."""
         ...
 
     def add(
@@ -111,6 +139,7 @@ class AnyCollection(Protocol):
         *,
         mode: Mode = "hybrid",
         filter: Filter | None = None,
+        vectors: npt.NDArray[np.floating] | None = None,
     ) -> list[Hit]:
         """The ``k`` best documents for a query (fewer if there are no more), best first.
 
@@ -119,9 +148,10 @@ class AnyCollection(Protocol):
             k: How many.
             mode: By what; of a vector it is ``vector``.
             filter: What their metadata must be like.
+            vectors: [D], of a text that has been encoded already; by default the model does it.
 
         Raises:
-            UsageError: ``k``, the query or the filter makes no sense.
+            UsageError: ``k``, the query, its vector or the filter makes no sense.
         """
         ...
 
@@ -132,8 +162,9 @@ class AnyCollection(Protocol):
         *,
         mode: Mode = "hybrid",
         filter: Filter | None = None,
+        vectors: npt.NDArray[np.floating] | None = None,
     ) -> list[list[Hit]]:
-        """The same for several queries, [Q, D] if they are vectors, in less time."""
+        """The same for several queries, [Q, D] if they are vectors, in less time; ``vectors`` are [Q, D], too."""
         ...
 
     def get(self, ids: Iterable[str]) -> list[Document | None]:
@@ -146,6 +177,25 @@ class AnyCollection(Protocol):
 
     def documents(self) -> Iterator[Document]:
         """All of them, in the order in which they were written last."""
+        ...
+
+    def sample(self, count: int, *, seed: int = 0) -> tuple[list[Document], Vectors]:
+        """Some documents, chosen at random, and their vectors [n, D]; all of them if there are no more than ``count``.
+
+        The same seed gives the same ones as long as nothing is written. Not all documents are read for it.
+        """
+        ...
+
+    def field_values(self, *, max_fields: int = 20, max_values: int = 20) -> list[FieldValues]:
+        """What may be filtered by, and the most frequent values of it. Takes the longer the more documents there are."""
+        ...
+
+    def change(self) -> int | None:
+        """A number that is another one whenever something was written since; None if that cannot be known."""
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """What the collection is, and how it is searched, as JSON values."""
         ...
 
     def close(self) -> None:

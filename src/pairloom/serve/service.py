@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from pairloom.serve.readiness import Readiness
 
 if TYPE_CHECKING:
     from pairloom.search.protocol import AnyCollection
@@ -25,6 +27,7 @@ class Service:
         collection: What is searched, if anything is.
         collection_model: By whose queries it is searched; None without a collection, or if it can be searched by words only.
         metrics: What is counted.
+        readiness: Whether requests should be sent here.
     """
 
     settings: Settings
@@ -33,3 +36,4 @@ class Service:
     collection: AnyCollection | None
     collection_model: ServedModel | None
     metrics: Metrics
+    readiness: Readiness = field(default_factory=Readiness)

@@ -121,7 +121,7 @@ def insert_facets(connection: sqlite3.Connection, documents: Iterable[tuple[int,
         documents: The row and the metadata of each, a block at a time; `check_metadata` lets them through.
     """
     found = [(facet, row) for row, metadata in documents for facet in facets(metadata)]
-    fields = {name: _new_field(connection, name) for name in {facet.field for facet, _ in found}}
+    fields = {name: _new_field(connection, name) for name in dict.fromkeys(facet.field for facet, _ in found)}
     # In the order of the B-tree, whose pages are then each visited once.
     connection.executemany(
         _INSERT, sorted((fields[name], CODES[kind], value, row) for (name, kind, value), row in found)

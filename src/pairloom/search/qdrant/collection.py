@@ -16,11 +16,11 @@ from pairloom.encode.dual_encoder import AnyEncoder, load_encoder
 from pairloom.encode.similarity import normalize
 from pairloom.errors import MissingExtraError, ModelError, UsageError
 from pairloom.records import Document, Hit
-from pairloom.search.checking import check_id, check_search, check_vectors
+from pairloom.search.checking import check_id, check_search, check_vectors, texts_and_vectors
 from pairloom.search.filters.conditions import check_fields
 from pairloom.search.filters.language import parse_filter
 from pairloom.search.identity import ModelIdentity
-from pairloom.search.protocol import FieldType, Filter, Mode, Vectors, Written
+from pairloom.search.protocol import FieldType, FieldValues, Filter, Mode, Vectors, Written
 from pairloom.search.qdrant.address import collection_place
 from pairloom.search.qdrant.sparse import SparseVector, WordCounts, query_vector
 from pairloom.search.settings import Storage
@@ -30,8 +30,8 @@ try:
     from qdrant_client import QdrantClient, models
 
     from pairloom.search.qdrant.about import About, is_there, open_about, write_about
-    from pairloom.search.qdrant.filters import as_qdrant
-    from pairloom.search.qdrant.payloads import read_document
+    from pairloom.search.qdrant.filters import as_qdrant, facet_place, facet_value
+    from pairloom.search.qdrant.payloads import read_document, read_vectors
     from pairloom.search.qdrant.points import Points
     from pairloom.search.qdrant.queries import Plan, answer, both_apart, by_both, by_vector, by_words
     from pairloom.search.qdrant.server import connect
@@ -212,12 +212,14 @@ class QdrantCollection:
         *,
         mode: Mode = "hybrid",
         filter: Filter | None = None,
+        vectors: npt.NDArray[np.floating] | None = None,
     ) -> list[Hit]:
+        given = None if vectors is None else np.asarray(vectors)[None]
         if isinstance(query, np.ndarray):
             if query.ndim != 1:
                 raise UsageError(f"the query is an array of {query.ndim} dimensions; a vector has one")
-            return self.search_many(query[None], k, mode=mode, filter=filter)[0]
-        return self.search_many([query], k, mode=mode, filter=filter)[0]
+            return self.search_many(query[None], k, mode=mode, filter=filter, vectors=given)[0]
+        return self.search_many([query], k, mode=mode, filter=filter, vectors=given)[0]
 
     def search_many(
         self,
@@ -226,21 +228,26 @@ class QdrantCollection:
         *,
         mode: Mode = "hybrid",
         filter: Filter | None = None,
+        vectors: npt.NDArray[np.floating] | None = None,
     ) -> list[list[Hit]]:
         check_search(queries, k, mode)
         condition = self._condition(filter)
-        if isinstance(queries, np.ndarray):
-            return self._hits([Plan([by_vector(one, k, condition)]) for one in self._checked_vectors(queries)], k, None)
-        texts = list(queries)
-        if not texts:
+        texts, given = texts_and_vectors(queries, vectors)
+        if not len(queries):
             return []
-        words = [] if mode == "vector" else [query_vector(text) for text in texts]
+        made: Vectors | None = None
+        if given is not None:
+            made = self._checked_vectors(given)
+        elif texts is not None and mode != "words":
+            made = self._comparable(self.encoder.encode_query(texts))
+        if texts is None or mode == "vector":
+            assert made is not None
+            return self._hits([Plan([by_vector(one, k, condition)]) for one in made], k, None)
+        words = [query_vector(text) for text in texts]
         if mode == "words":
             return self._hits([Plan([by_words(one, k, condition)] if one.indices else []) for one in words], k, texts)
-        vectors = self._comparable(self.encoder.encode_query(texts))
-        if mode == "vector":
-            return self._hits([Plan([by_vector(one, k, condition)]) for one in vectors], k, None)
-        plans = [self._plan(vector, one, k, condition) for vector, one in zip(vectors, words, strict=True)]
+        assert made is not None
+        plans = [self._plan(vector, one, k, condition) for vector, one in zip(made, words, strict=True)]
         return self._hits(plans, k, texts)
 
     def get(self, ids: Iterable[str]) -> list[Document | None]:
@@ -256,6 +263,23 @@ class QdrantCollection:
 
     def documents(self) -> Iterator[Document]:
         return self._points.documents()
+
+    def sample(self, count: int, *, seed: int = 0) -> tuple[list[Document], Vectors]:
+        found = self._points.sample(count, seed)
+        documents = [read_document(point.payload, self.where) for point in found]
+        return documents, read_vectors(found, self.dimensions, self.where)
+
+    def field_values(self, *, max_fields: int = 20, max_values: int = 20) -> list[FieldValues]:
+        """What may be filtered by: the declared fields, and their values as the server counts them."""
+        found = []
+        for name, type_ in list(self.fields.items())[:max_fields]:
+            counted = self._points.facet(facet_place(name, type_), max_values)
+            values = [(facet_value(value, type_), count) for value, count in counted]
+            found.append(FieldValues(name, type_, tuple((value, n) for value, n in values if value is not None)))
+        return [one for one in found if one.values]
+
+    def change(self) -> int | None:
+        return None  # a server does not count
 
     @property
     def average_words(self) -> float | None:

@@ -14,11 +14,12 @@ instants what lies between bounds. Each of these lists has an index, and a filte
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from qdrant_client import models
 
@@ -70,6 +71,20 @@ def facet_payload(metadata: Mapping[str, Any], fields: Mapping[str, FieldType]) 
             if made not in kept:
                 kept.append(made)
     return {_FACETS: facets, _PRESENT: sorted(present)}
+
+
+def facet_place(field: str, type_: FieldType) -> str:
+    """Where in a payload a declared field has the values by which the server can count it."""
+    return _place(field, "boolean" if type_ == "boolean" else "text")
+
+
+def facet_value(kept: str | int | bool, type_: FieldType) -> str | int | float | bool | None:
+    """The value that stands there as a person knows it; None of a long string, of which only a digest is kept there."""
+    if not isinstance(kept, str):
+        return bool(kept)
+    if kept.startswith("\0"):
+        return None
+    return cast("int | float", json.loads(kept)) if type_ == "number" else kept
 
 
 def as_qdrant(condition: Condition) -> models.Filter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
@@ -85,6 +85,14 @@ def read_document(payload: Mapping[str, Any] | None, where: str) -> Document:
     except ValueError:
         pass
     raise _foreign(where)
+
+
+def read_vectors(points: Sequence[models.Record], dimensions: int, where: str) -> npt.NDArray[np.float32]:
+    """The vectors [N, D] of points that were read with them. Raises as `read_document`."""
+    vectors = [point.vector.get(VECTOR) if isinstance(point.vector, Mapping) else None for point in points]
+    if any(vector is None for vector in vectors):
+        raise _foreign(where)
+    return np.array(vectors, np.float32).reshape(-1, dimensions)
 
 
 def read_hashes(payload: Mapping[str, Any] | None, where: str) -> tuple[str, Hashes]:

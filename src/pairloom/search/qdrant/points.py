@@ -6,7 +6,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
+from uuid import UUID
 
+import numpy as np
 from qdrant_client import QdrantClient, models
 
 from pairloom.errors import CollectionError
@@ -107,6 +109,30 @@ class Points:
             if last != order:
                 order, seen = last, []
             seen += [point.id for point in page if (point.payload or {})[ORDER] == last]
+
+    def sample(self, count: int, seed: int) -> list[models.Record]:
+        """Some points with documents and vectors: those whose ids follow a random one, and then from the beginning.
+
+        Ids of points are digests, so that what lies together among them has nothing else in common.
+        """
+        start = str(UUID(bytes=np.random.default_rng(seed).bytes(16)))
+        chosen: dict[str, None] = {}
+        for begin in (start, None):
+            offset: Any = begin
+            while len(chosen) < count:
+                with self.asking() as client:
+                    page, offset = client.scroll(
+                        self.name, limit=min(READ_AT_ONCE, count - len(chosen)), offset=offset, with_payload=False
+                    )
+                chosen.update((str(point.id), None) for point in page)
+                if offset is None:
+                    break
+        return self.read_points(list(chosen), with_vectors=True)
+
+    def facet(self, key: str, count: int) -> list[tuple[str | int | bool, int]]:
+        """The most frequent values at a place in payloads that has an index, and how many points have each."""
+        with self.asking() as client:
+            return [(hit.value, hit.count) for hit in client.facet(self.name, key, limit=count, exact=True).hits]
 
     def delete(self, ids: Sequence[str]) -> int:
         """Deletes documents by their ids; returns how many there were."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pairloom.errors import BusyError, UsageError
 
 if TYPE_CHECKING:
+    from pairloom.encode.dual_encoder import AnyEncoder
     from pairloom.search.collection import Collection
     from pairloom.search.identity import ModelIdentity
     from pairloom.search.protocol import FieldType
@@ -32,20 +33,14 @@ def open_any(location: str, model: str | None = None, **engine: Any) -> Collecti
         model: Where the model lies; by default the one that is remembered is loaded when it is needed.
         engine: How the model computes, as `load_encoder` takes it; what is None says nothing.
     """
-    from pairloom.search.qdrant.address import is_address, parse_address
-
-    if not is_address(location):
-        return open_folder(location, model, **engine)
     from pairloom.encode.dual_encoder import load_encoder
-    from pairloom.search.qdrant.collection import QdrantCollection
 
-    address = parse_address(location)
-    collection = QdrantCollection(address.url, address.name, create=False)
+    collection = open_with(location)
     names = _models(collection.model, model, engine)
     if names is None:
         return collection
     collection.close()
-    return QdrantCollection(address.url, address.name, load_encoder(*names, **engine), create=False)
+    return open_with(location, load_encoder(*names, **engine))
 
 
 def open_folder(location: str, model: str | None = None, **engine: Any) -> Collection:
@@ -54,18 +49,35 @@ def open_folder(location: str, model: str | None = None, **engine: Any) -> Colle
     Raises:
         UsageError: It is an address.
     """
-    from pairloom.encode.dual_encoder import load_encoder
     from pairloom.search.collection import Collection
     from pairloom.search.qdrant.address import is_address
 
     if is_address(location):
         raise UsageError(f"{location}: this is done to a folder; a Qdrant server looks after its collections itself")
-    collection = Collection(location, create=False, background=False)
-    names = _models(collection.model, model, engine)
-    if names is None:
-        return collection
-    collection.close()
-    return Collection(location, load_encoder(*names, **engine), create=False, background=False)
+    collection = open_any(location, model, **engine)
+    assert isinstance(collection, Collection)
+    return collection
+
+
+def open_with(
+    location: str, encoder: AnyEncoder | None = None, *, background: bool = False
+) -> Collection | QdrantCollection:
+    """Opens a collection that is there, for a model that is at hand.
+
+    Args:
+        location: A folder, or ``qdrant://host:port/name``.
+        encoder: By default the one that is remembered is loaded when it is needed.
+        background: Whether an index in a folder is built in the background when it is worth it.
+    """
+    from pairloom.search.collection import Collection
+    from pairloom.search.qdrant.address import is_address, parse_address
+
+    if not is_address(location):
+        return Collection(location, encoder, create=False, background=background)
+    from pairloom.search.qdrant.collection import QdrantCollection
+
+    address = parse_address(location)
+    return QdrantCollection(address.url, address.name, encoder, create=False)
 
 
 def declared_fields(collection: Collection | QdrantCollection) -> Mapping[str, FieldType]:

@@ -1,0 +1,83 @@
+"""Lines on stderr, for people or as JSON: one a request, and whatever else happens.
+
+No line has a text of a request in it unless that was asked for, not even one about an error: messages of exceptions like to quote
+what they choked on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+logger = logging.getLogger("pairloom.serve")
+requests = logging.getLogger("pairloom.serve.requests")
+
+
+def set_up(log_format: Literal["text", "json"], *, log_texts: bool) -> None:
+    """Sends what the process logs to stderr, instead of wherever it went before."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines(log_texts=log_texts) if log_format == "json" else TextLines(log_texts=log_texts))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("pairloom").setLevel(logging.INFO)
+    # What it warns of are malformed requests and too many connections: as many lines as somebody cares to cause.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+
+
+class _Lines(logging.Formatter):
+    def __init__(self, *, log_texts: bool) -> None:
+        super().__init__()
+        self._log_texts = log_texts
+
+    def _failure(self, record: logging.LogRecord) -> str:
+        """Where it happened, as a traceback has it; the error's own words only if texts may be shown."""
+        if not record.exc_info or (error := record.exc_info[1]) is None:
+            return ""
+        if self._log_texts:
+            return "".join(traceback.format_exception(error)).rstrip()
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        return f"Traceback (most recent call last):\n{frames}{type(error).__module__}.{type(error).__qualname__}"
+
+
+class TextLines(_Lines):
+    """``2026-05-01T12:00:00.000Z info what happened``; facts as ``name=value``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.msg, Mapping):
+            message = " ".join(f"{name}={_word(value)}" for name, value in record.msg.items())
+        else:
+            message = _one_line(record.getMessage())
+        failure = self._failure(record)
+        return f"{_time(record)} {record.levelname.lower()} {message}" + (f"\n{failure}" if failure else "")
+
+
+class JsonLines(_Lines):
+    """An object a line: ``time``, ``level``, ``logger``, and ``message`` or the facts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name}
+        if isinstance(record.msg, Mapping):
+            line |= record.msg
+        else:
+            line["message"] = record.getMessage()
+        if failure := self._failure(record):
+            line["exception"] = failure
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{record.msecs:03.0f}Z"
+
+
+def _word(value: Any) -> str:
+    text = str(value)
+    # As JSON has it, a value that holds spaces, quotes or line breaks is still one word.
+    return text if text and text.isprintable() and not set(text) & set(' "=') else json.dumps(text, ensure_ascii=False)
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else text.replace("\r", "\\r").replace("\n", "\\n")

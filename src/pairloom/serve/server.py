@@ -1,0 +1,137 @@
+"""uvicorn, with what it lacks against clients that say too little or too much, and an end that is no failure."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from pairloom.serve.service import Service
+from pairloom.serve.settings import Settings
+
+# More than any proxy keeps an idle connection open by default (nginx 60 s), so that it is not we who close one just as it is used.
+_KEEP_ALIVE_S = 75
+# As much as nginx takes; tokens and cookies of a company fit.
+_MAX_HEAD_BYTES = 32 * 1024
+_TICKS_A_SECOND = 10
+_LAST_WORDS_S = 1.0
+
+
+class Server(uvicorn.Server):
+    """Runs an application until it is asked to end, by SIGTERM or Ctrl-C; a second Ctrl-C does not wait for requests in hand.
+
+    Args:
+        app: What answers.
+        service: Its settings have the limits on connections and times; it is told at once when the server is asked to end.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        settings = service.settings
+        config = uvicorn.Config(
+            app,
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
+            limit_concurrency=settings.max_connections + 1,  # it refuses who reaches it
+            backlog=settings.max_connections,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            # Only whole seconds by its annotation; it waits for fractions as well.
+            timeout_graceful_shutdown=settings.drain_s,  # type: ignore[arg-type]
+        )
+        super().__init__(config)
+        self._readiness, self._metrics = service.readiness, service.metrics
+        self._ticks_of_a_round = max(1, round(settings.body_s * _TICKS_A_SECOND))
+        self._silent: dict[Any, Any] = {}
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Other than uvicorn's own it does not note the signal to raise it again in the end: to have drained is to have done well.
+        self._readiness.phase = "draining"
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.server_state.tasks:  # which took too long and were cancelled: they tell their clients
+            await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_A_SECOND == 0:
+            self._metrics.refresh()
+        if counter % self._ticks_of_a_round == 0:
+            self._close_silent()
+        return await super().on_tick(counter)
+
+    def _close_silent(self) -> None:
+        """Closes connections that have been for a whole round where they were: without a request, and not idle after one.
+
+        Their client has not sent a whole head, or goes on with a body that was refused. A timer for each would cost every request.
+        """
+        silent = {
+            connection: connection.cycle for connection in self.server_state.connections if _is_silent(connection)
+        }
+        for connection, cycle in silent.items():
+            if connection in self._silent and self._silent[connection] is cycle:
+                connection.transport.close()
+        self._silent = silent
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, which itself would take a head of any length."""
+
+    _in_head = False
+    _head_bytes = 0
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The head of the request is too long.")
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A socket that listens where the settings say.
+
+    Raises:
+        OSError: The address is none of this machine's, or the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    made = socket.socket(family)
+    try:
+        # Or a server could not begin again for a minute after it ended.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((settings.host, settings.port))
+        # At once, as only this makes the port ours. Who comes while models are loaded waits, and is answered.
+        made.listen(settings.max_connections)
+    except BaseException:
+        made.close()
+        raise
+    made.setblocking(False)
+    return made
+
+
+def _is_silent(connection: Any) -> bool:
+    cycle = connection.cycle
+    is_between = cycle is None or cycle.response_complete
+    return is_between and connection.timeout_keep_alive_task is None and not connection.transport.is_closing()
