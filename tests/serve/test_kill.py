@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +13,7 @@ import pytest
 
 from pairloom import Collection, Document, Encoder
 from tests.conftest import WORDS
+from tests.serve.running import serving
 
 KILLS = 10
 WRITERS = 4
@@ -76,24 +74,6 @@ def write(client: httpx.Client, numbers: list[int], version: int | None) -> http
     return client.post("/v1/documents", json={"documents": body})
 
 
-def start(model: Path, collection: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """A server in a process of its own, when it is ready, and its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    words = ("serve", str(model), "--collection", str(collection), "--port", str(port))
-    with log.open("ab") as output:
-        process = subprocess.Popen([sys.executable, "-m", "pairloom", *words], stdout=output, stderr=output)
-    url, until = f"http://127.0.0.1:{port}", time.monotonic() + 60
-    while True:
-        assert process.poll() is None and time.monotonic() < until, log.read_text()
-        try:
-            if httpx.get(f"{url}/health/ready").status_code == 200:
-                return process, url
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.05)
-
-
 def check(path: Path, writers: list[Writer], encoder: Encoder) -> None:
     """The collection is whole; each document is as it was acknowledged, or as it was asked for last."""
     with Collection(path, encoder, background=False) as collection:
@@ -116,20 +96,18 @@ def check(path: Path, writers: list[Writer], encoder: Encoder) -> None:
 
 @pytest.mark.slow
 def test_what_was_acknowledged_outlives_ten_kills(model_folder: Path, encoder: Encoder, tmp_path: Path) -> None:
-    path, log, dice = tmp_path / "c", tmp_path / "log", random.Random(0)
+    path, dice = tmp_path / "c", random.Random(0)
     Collection(path, encoder).close()
     known: list[Versions] = [{} for _ in range(WRITERS)]
     num_acknowledged = 0
     for kill in range(KILLS):
-        process, url = start(model_folder, path, log)
-        writers = [Writer(number, url, known[number], kill * WRITERS + number) for number in range(WRITERS)]
-        try:
+        with serving(tmp_path, str(model_folder), "--collection", str(path)) as server:
+            writers = [Writer(number, server.url, known[number], kill * WRITERS + number) for number in range(WRITERS)]
             for writer in writers:
                 writer.start()
             time.sleep(dice.uniform(0.05, 1.0))
-        finally:
-            process.kill()
-            process.wait()
+            server.process.kill()
+            server.process.wait()
         for writer in writers:
             writer.join(60)
             assert not writer.is_alive() and writer.fault is None, writer.fault
@@ -142,20 +120,16 @@ def test_what_was_acknowledged_outlives_ten_kills(model_folder: Path, encoder: E
 def test_a_server_that_is_asked_to_end_has_done_what_it_answered_for(
     model_folder: Path, encoder: Encoder, tmp_path: Path
 ) -> None:
-    path, log = tmp_path / "c", tmp_path / "log"
+    path = tmp_path / "c"
     Collection(path, encoder).close()
-    process, url = start(model_folder, path, log)
-    writers = [Writer(number, url, {}, number) for number in range(WRITERS)]
-    try:
+    with serving(tmp_path, str(model_folder), "--collection", str(path)) as server:
+        writers = [Writer(number, server.url, {}, number) for number in range(WRITERS)]
         for writer in writers:
             writer.start()
         time.sleep(0.5)
-        process.terminate()
-        assert process.wait(60) == 0, log.read_text()
-    finally:
-        process.kill()
-        process.wait()
+        assert server.end() == 0, server.log
     for writer in writers:
         writer.join(60)
+        assert not writer.is_alive()
     check(path, writers, encoder)
     assert sum(writer.num_acknowledged for writer in writers) > WRITERS
