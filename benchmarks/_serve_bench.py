@@ -141,7 +141,9 @@ class Bench:
             lines = self.folder / "titles.txt"
             lines.write_text("".join(f"{' '.join(text.split())}\n" for text in self.titles.texts), encoding="utf-8")
             words = ["index", str(lines), "--out", str(path), "--model", self.model, "--quiet"]
-            subprocess.run([sys.executable, "-m", "pairloom", *words], check=True)
+            done = subprocess.run([sys.executable, "-m", "pairloom", *words], capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"pairloom index failed: {done.stderr.strip()[-300:]}")
         return path
 
 

@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.serve.fuzzing import make_collection, start
 
-NUM_EXAMPLES = 15
+NUM_EXAMPLES = 8
 KEY = "k" * 43
 CHECKS = [
     schemathesis.checks.not_a_server_error,
@@ -65,6 +65,7 @@ def described(
         yield Described(schemathesis.openapi.from_url(url, config=schemathesis.Config()), headers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["right", "wrong"])
 def test_answers_are_as_they_are_described(described: Described, mode: GenerationMode) -> None:
     # Its own integration with pytest is not used: it needs what pytest 9.2 has no more.
