@@ -124,23 +124,27 @@ class Bench:
         return read
 
     @cached_property
-    def data(self) -> Data:
-        """Texts and vectors, which are made if they are not there.
+    def real(self) -> Data:
+        """Real texts and their vectors, which are made if they are not there.
 
         Raises:
             SystemExit: Those that are there are another model's.
         """
-        options = self.options
-        encoded, rows = self.cache / "encoded", max(self.sizes)
+        options, encoded = self.options, self.cache / "encoded"
         if (encoded / FACTS).exists():
             real = Data(encoded)
             if real.facts["model"] != load_model(self.model).fingerprint:
                 raise SystemExit(f"{self.cache} has vectors of another model; take another folder")
-        else:
-            texts, questions = gather(options.pairs, self.task, options.questions, count=options.texts)
-            real = encode(encoded, texts, questions, Encoder(self.model, device="cpu", threads=options.threads))
-        folder = self.cache / f"rows-{rows}-{options.further}"
-        data = Data(folder) if (folder / FACTS).exists() else grow(real, folder, rows, options.further)
+            return real
+        texts, questions = gather(options.pairs, self.task, options.questions, count=options.texts)
+        return encode(encoded, texts, questions, Encoder(self.model, device="cpu", threads=options.threads))
+
+    @cached_property
+    def data(self) -> Data:
+        """The same with as many rows as are wanted."""
+        real, rows, further = self.real, max(self.sizes), self.options.further
+        folder = self.cache / f"rows-{rows}-{further}"
+        data = Data(folder) if (folder / FACTS).exists() else grow(real, folder, rows, further)
         questions, _ = data.questions()
         print(f"  {data.num_real:,} texts, {data.facts['rows']:,} rows, {len(questions):,} questions", flush=True)
         print(f"  {Growth(**data.facts['growth']).describe()}", flush=True)
