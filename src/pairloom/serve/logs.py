@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 logger = logging.getLogger("pairloom.serve")
 requests = logging.getLogger("pairloom.serve.requests")
+
+_PLAIN = re.compile(r"[\w./:{}+-]+")
 
 
 def set_up(log_format: Literal["text", "json"], *, log_texts: bool) -> None:
@@ -70,13 +74,18 @@ class JsonLines(_Lines):
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{record.msecs:03.0f}Z"
+    return f"{_second(int(record.created))}.{int(record.msecs):03}Z"
+
+
+@lru_cache(maxsize=2)  # a busy second has thousands of lines
+def _second(since_epoch: int) -> str:
+    return datetime.fromtimestamp(since_epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _word(value: Any) -> str:
     text = str(value)
     # As JSON has it, a value that holds spaces, quotes or line breaks is still one word.
-    return text if text and text.isprintable() and not set(text) & set(' "=') else json.dumps(text, ensure_ascii=False)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
 def _one_line(text: str) -> str:
