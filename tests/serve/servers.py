@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import uvicorn
-from pairloom.serve.metrics import Metrics
-from pairloom.serve.scheduler import Scheduler
-from pairloom.serve.served_model import ServedModel, serve_models
-from pairloom.serve.settings import Settings
 
 from pairloom import Encoder
 from pairloom.encode.engine import Engine
 from pairloom.models.tokenizer import Tokens
 from pairloom.serve.app import create_app
+from pairloom.serve.metrics import Metrics
+from pairloom.serve.scheduler import Scheduler
+from pairloom.serve.served_model import ServedModel, serve_models
 from pairloom.serve.service import Service
+from pairloom.serve.settings import Settings
 
 
 def make_service(encoders: Mapping[str, Encoder], names: Sequence[str] = (), **settings: Any) -> Service:
