@@ -77,7 +77,8 @@ class Load:
             clients: Afterwards.
             recover_s: For so long.
         """
-        return _run(_overload(port, self._requests(requests), rate, seconds, most, clients, recover_s))
+        found: Figures = _run(_overload(port, self._requests(requests), rate, seconds, most, clients, recover_s))
+        return found
 
     def _requests(self, path: str) -> list[Request]:
         if path not in self._read:

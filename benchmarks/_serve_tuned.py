@@ -11,5 +11,5 @@ from pairloom.serve.scheduler import Scheduler
 if __name__ == "__main__":
     made: object = Scheduler.__init__
     assert isinstance(made, FunctionType)
-    made.__kwdefaults__["micro_batch_tokens"] = int(sys.argv.pop(1))
+    made.__kwdefaults__ = {**(made.__kwdefaults__ or {}), "micro_batch_tokens": int(sys.argv.pop(1))}
     main()

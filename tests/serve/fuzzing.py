@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks._serve_process import HOST, Server, serve_command
+from benchmarks._serve_crowds import HOST
+from benchmarks._serve_process import Server, serve_command
 
 from pairloom import Encoder
 from pairloom.records import Document

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from benchmarks._serve_process import HOST
+from benchmarks._serve_crowds import HOST
 
 from tests.serve.fuzzing import MIB, Answer, Target, faults, make_collection, start, why_a_fault, why_not_refused
 
@@ -99,7 +99,7 @@ def test_right_requests_in_odd_forms_are_answered(target: Target) -> None:
     body = json.dumps({"model": target.model, "input": "a"}).encode()
     whole = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
     chunks = b"".join(b"1;name=value\r\n%c\r\n" % letter for letter in body)
-    cases = {
+    cases: dict[str, bytes | list[bytes]] = {
         "byte by byte": [bytes([one]) for one in whole],
         "in chunks of a byte": POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\nTrailer: a\r\n\r\n",
         "ten at once": whole * 10,
