@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pairloom.cli.arguments import Argument, Option
-from pairloom.cli.opening import is_any_collection, open_any
 from pairloom.cli.options import Device, Json, Precision, Quiet
 from pairloom.cli.output import print_json, show
 from pairloom.errors import UsageError
+from pairloom.search.opening import is_any_collection, open_any
 
 if TYPE_CHECKING:
     from pairloom.evaluate.searching import Mode

@@ -95,6 +95,7 @@ def project(vectors: Vectors, *, seed: int = 0) -> tuple[Coordinates, Method]:
     if len(vectors) < _LEAST_POINTS or not plane.any() or importlib.util.find_spec("sklearn") is None:
         return _within_square(plane), "pca"
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     # From the principal components, so that what lies far apart starts far apart.
     tsne = TSNE(
@@ -103,7 +104,9 @@ def project(vectors: Vectors, *, seed: int = 0) -> tuple[Coordinates, Method]:
         random_state=seed,
         n_jobs=1,
     )
-    return _within_square(tsne.fit_transform(components)), "t-sne"
+    # Whatever n_jobs says, gradients are computed by all cores, whose threads wait for each other actively; requests need them.
+    with threadpool_limits(1, user_api="openmp"):
+        return _within_square(tsne.fit_transform(components)), "t-sne"
 
 
 def principal_components(vectors: Vectors, count: int) -> Coordinates:
