@@ -19,8 +19,9 @@ help:  ## Show this list
 demo: $(VENV)/.demo  ## Adapt a real model to the docstrings on this machine, measure it, search with it
 	$(BIN)/pairloom demo
 
+# A process for each core, and so one thread in each: threads that wait for each other actively would stand in each other's way.
 test: $(VENV)/.dev  ## Run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev  ## Format, lint, types, layers
 	$(BIN)/ruff format --check .
