@@ -16,7 +16,7 @@ from transformers import AutoModel
 
 from pairloom.encode.openvino_engine import OpenVINOEngine, pick_precision
 from pairloom.encode.openvino_graph import quantize_rows
-from pairloom.encode.openvino_inputs import make_inputs, padded_width, pooling_weights
+from pairloom.encode.openvino_inputs import few_widths, make_inputs, padded_width, pooling_weights
 from pairloom.encode.torch_engine import TorchEngine
 from pairloom.errors import UsageError
 from pairloom.models.heads import DENSE_ACTIVATIONS, Dense, Normalize, Pooling
@@ -274,5 +274,6 @@ def test_the_widths_of_a_micro_batch_are_few(model_folder: Path) -> None:
         tokens = some_tokens([longest, 1])
         inputs = make_inputs(model, tokens, np.array([0, 1]), exact_width=0)
         widths.add(inputs["ids"].shape[1])
-    assert sorted(widths) == [8, 16, 24, 32, 40, 48, 56, 64]
+    assert sorted(widths) == list(range(4, 65, 4))
+    assert sorted({few_widths(longest) for longest in range(65, 129)}) == list(range(72, 129, 8))
     assert padded_width(59, 60, exact_width=0) == 60, "not wider than the model has positions"

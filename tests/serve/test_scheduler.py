@@ -222,7 +222,7 @@ def test_who_hangs_up_frees_the_place(model: Model) -> None:
                 task.cancel()
             await asyncio.wait([huge, waiting])
             assert huge.cancelled()
-            assert server.scheduler.num_waiting_tokens == 16
+            assert server.scheduler.num_waiting_tokens == 12
             engine.let_go()
             await other
             assert len(engine.computed) == 2
@@ -307,14 +307,14 @@ def test_batches_and_times_are_told_of(model: Model) -> None:
             first = await server.ask(texts([9]))
             await server.wait_for(1)
             second = await server.ask(texts([17] * 5 + [20]))
-            assert counts.waiting_tokens() == 6 * 24
+            assert counts.waiting_tokens() == 6 * 20
             engine.let_go()
             await asyncio.gather(first, second)
 
     asyncio.run(run())
     assert sum(texts for texts, _, _ in counts.batches) == 7
     assert sum(tokens for _, tokens, _ in counts.batches) == 9 + 5 * 17 + 20
-    assert counts.batches[0] == (1, 9, 16)
+    assert counts.batches[0] == (1, 9, 12)
     assert counts.stages.count("queue") == 2, "once a request"
     assert counts.stages.count("compute") == len(counts.batches)
 

@@ -174,7 +174,7 @@ def test_what_waits_is_shared_among_free_streams() -> None:
 def test_texts_with_other_prompts_or_models_are_not_mixed() -> None:
     one, other = ToldEngine(), ToldEngine()
     waiting = waiting_with(job(one, [9]), job(other, [9]), job(one, [9], skip_tokens=2), job(one, [9], "b"))
-    assert waiting.costs == {one: 48, other: 16}
+    assert waiting.costs == {one: 36, other: 12}
     found = [(batch.engine, batch.skip_tokens, len(batch.texts)) for batch in (waiting.take() for _ in range(3))]
     assert sorted(found, key=str) == sorted([(one, 0, 2), (one, 2, 1), (other, 0, 1)], key=str)
     assert is_empty(waiting)

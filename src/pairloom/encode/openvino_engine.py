@@ -105,7 +105,7 @@ class OpenVINOEngine:
         """See `Engine.embed_micro_batch`: on one core, or on all of them if it is ``alone``.
 
         What comes has any shape, and for each shape there are kernels to make and to keep. So there are few: the last text is
-        repeated until there are as many as `rows_above` says, and the width is a multiple of 8.
+        repeated until there are as many as `rows_above` says, and the width is one of `few_widths`.
         """
         backbone = self._backbone(1 if alone else self._threads)
         rows = np.minimum(np.arange(rows_above(len(tokens))), len(tokens) - 1)

@@ -15,6 +15,8 @@ _FAR_BELOW = np.float32(-1e30)
 # Up to it a batch is as wide as its longest text; beyond, a multiple of 8. Each width has kernels of its own, which are
 # made when it first comes: this way there are few, and at most one token in nine is padding for it.
 _EXACT_WIDTH, _MULTIPLE = 64, 8
+# Where there should be few widths, so many are short ones.
+_SHORT_MULTIPLE = 4
 
 
 def make_inputs(
@@ -63,9 +65,15 @@ def padded_width(longest: int, max_tokens: int, *, exact_width: int = _EXACT_WID
     Args:
         longest: Tokens of its longest text.
         max_tokens: Of the model.
-        exact_width: Up to it a batch is as wide as its longest text; 0 if there should be as few widths as can be.
+        exact_width: Up to it a batch is as wide as its longest text; 0 if there should be few widths, as `few_widths` says.
     """
-    return longest if longest <= exact_width else min(-(-longest // _MULTIPLE) * _MULTIPLE, max_tokens)
+    return longest if longest <= exact_width else min(few_widths(longest), max_tokens)
+
+
+def few_widths(num_tokens: int) -> int:
+    """A number of tokens, rounded up to a multiple of 4 if it is at most 64, and else to one of 8."""
+    multiple = _SHORT_MULTIPLE if num_tokens <= _EXACT_WIDTH else _MULTIPLE
+    return max(1, -(-num_tokens // multiple)) * multiple
 
 
 def pooling_weights(taken: npt.NDArray[np.bool_], mode: PoolingMode) -> npt.NDArray[np.float32]:

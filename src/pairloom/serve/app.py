@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -29,6 +30,7 @@ from pairloom.serve.native import native_router
 from pairloom.serve.page import page_router
 from pairloom.serve.searching import search_router
 from pairloom.serve.service import Service
+from pairloom.serve.shortcut import Shortcut
 from pairloom.serve.similarity import similarity_router
 
 logger = logging.getLogger("pairloom")
@@ -53,12 +55,16 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
         exception_handlers=_HANDLERS,
     )
-    for router in (health_router, models_router, embeddings_router, native_router, similarity_router):
+    embeddings = embeddings_router(service)
+    app.include_router(embeddings)
+    for router in (health_router, models_router, native_router, similarity_router, search_router):
         app.include_router(router(service))
-    app.include_router(search_router(service))
     app.include_router(map_router(service))
     if service.settings.page:
         app.include_router(page_router(service))
+    often = [route for route in embeddings.routes if isinstance(route, APIRoute)]
+    handlers = {kind: handler for kind, handler in _HANDLERS.items() if kind is not Exception}
+    app.add_middleware(Shortcut, routes=often, handlers=handlers)
     app.add_middleware(Unexpected, log_texts=service.settings.log_texts)
     app.add_middleware(Guard, service=service)
     return app

@@ -79,7 +79,7 @@ class Scheduler:
 
     @property
     def num_waiting_tokens(self) -> int:
-        """Tokens of all texts that wait, each text's rounded up to a multiple of 8."""
+        """Tokens of all texts that wait, each text as wide as engines pad it."""
         with self._changed:
             return self._waiting.cost
 

@@ -1,7 +1,7 @@
 """The texts that wait to be computed, and which of them come next: a data structure, without threads and clocks.
 
-A text's width is its number of tokens, rounded up to a multiple of 8; texts of one width are alike to it. What a text costs
-is counted in its width.
+A text's width is its number of tokens, rounded up as engines pad it; texts of one width are alike to it. What a text costs is
+counted in its width.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import numpy.typing as npt
 
 from pairloom.encode.engine import Engine
 from pairloom.encode.micro_batches import rows_above, rows_below
+from pairloom.encode.openvino_inputs import few_widths
 from pairloom.models.tokenizer import Tokens
 
-# Engines pad to multiples of it, and so there are few widths.
-_MULTIPLE = 8
 # Of what a micro-batch may hold, the share up to which padding is cheaper than another micro-batch: about what one costs
 # besides its tokens. `python -m benchmarks serve` measures it.
 _PADDING_SHARE = 1 / 12
@@ -50,7 +49,7 @@ class Job:
         self.rows: dict[int, list[int]] = {}
         """Which texts still wait, by their width."""
         for row, length in enumerate(tokens.lengths.tolist()):
-            self.rows.setdefault(_width(length), []).append(row)
+            self.rows.setdefault(few_widths(length), []).append(row)
         self.cost = sum(width * len(rows) for width, rows in self.rows.items())
         """Of all its texts."""
         self.vectors = np.empty((len(tokens), dimensions), dtype=np.float32)
@@ -316,7 +315,3 @@ def _leave(chosen: dict[int, int], count: int) -> None:
         if number > count:
             chosen[width] = number - count
         count -= min(number, count)
-
-
-def _width(num_tokens: int) -> int:
-    return max(1, -(-num_tokens // _MULTIPLE)) * _MULTIPLE

@@ -12,7 +12,7 @@ from pairloom.encode.micro_batches import rows_below
 from pairloom.models.tokenizer import Tokens
 
 # Short texts are what most requests have; of each width, one alone, and then some together. Kernels are made for each shape.
-_WIDTHS = (16, 24, 8, 32, 40, 48, 56, 64)
+_WIDTHS = (16, 20, 12, 24, 8, 28, 32, 36, 40, 48, 56, 64)
 _ROWS = (16, 8, 4, 2, 12, 6, 3, 1)
 # The first ones of these are enough for the graphs to be compiled; then it is only made shorter by what follows.
 _PATIENCE_S = 0.5
