@@ -29,7 +29,7 @@ class Shortcut:
         self, app: ASGIApp, *, routes: Sequence[APIRoute], handlers: Mapping[type[Exception], Handler]
     ) -> None:
         self._app = app
-        self._routes = {(method, route.path): route for route in routes for method in route.methods}
+        self._routes = {(method, route.path): route for route in routes for method in route.methods or ()}
         self._handlers = handlers
         self._caught = tuple(handlers)
 
