@@ -284,10 +284,11 @@ class Answers:
     def __init__(self, by_effort: dict[int, tuple[int, float]], right: list[int]) -> None:
         self._by_effort, self._right = by_effort, right
         self.asked: list[int] = []
+        self.asked_first: list[int] = []
 
-    def call(self, method: str, effort: int = 0, refine: int = 0) -> dict[str, Any]:
+    def call(self, method: str, effort: int = 0, refine: int = 0, numbers: list[int] | None = None) -> dict[str, Any]:
         assert method == "found"
-        self.asked.append(effort)
+        (self.asked if numbers is None else self.asked_first).append(effort)
         count, seconds = self._by_effort[effort]
         return {"found": [self._right[:count]], "seconds": seconds}
 
@@ -306,7 +307,7 @@ def test_a_rival_is_asked_in_the_quickest_way_that_finds_enough(rows: Rows) -> N
     one = Contestant("rival", FAISS_GRAPH.side, "store", ladders=ladders)
     answers: Any = Answers({1: (8, 0.1), 2: (10, 0.9), 3: (10, 0.5), 4: (9, 0.2), 5: (10, 0.4)}, right)
     assert tuned(answers, one, there, known, 0.99) == ({"effort": 5}, 1.0)
-    assert answers.asked == [1, 2, 4, 5]
+    assert (answers.asked_first, answers.asked) == ([1, 2, 4, 5], [2, 5]), "what is far from it is not tried on all"
     few: Any = Answers({1: (8, 0.1), 2: (9, 0.9), 3: (7, 0.5), 4: (5, 0.2), 5: (5, 0.4)}, right)
     assert tuned(few, one, there, known, 0.99) == ({"effort": 2}, 0.9)
     itself: Any = Answers({0: (9, 0.1)}, right)
