@@ -6,9 +6,8 @@ Stand-ins for queries are made of the vectors themselves, in two ways, and each 
 - vectors moved by a third of the difference between two others: a question is no document, it lies beside them, and differences
   between documents are the directions in which texts differ. (Noise in all directions would mostly lead to where no text is.)
 
-Titles that ask for bodies of posts took about as much effort as the second kind: less than vectors moved by 0.4 of a difference,
-more than by 0.3, among 116,000 texts and among 300,000 vectors; moved by a half, four to eight times as much. The first kind
-is easier (docs/log.md).
+Titles that ask for bodies of posts took about as much effort as the second kind, or a little less; vectors moved by a half took
+several times as much. The first kind is easier (docs/log.md).
 """
 
 from __future__ import annotations
