@@ -35,7 +35,7 @@ _MICRO_BATCH_TOKENS = 1024
 # Where there are more cores than micro-batches, these are made smaller, but not smaller than this: the products of fewer
 # rows take longer by the row.
 _LEAST_TOKENS = 128
-# Of a micro-batch for which somebody waits: `python -m benchmarks serve` measures it.
+# Of a micro-batch for which somebody waits: measured (docs/log.md, serving).
 _STREAM_TOKENS = 384
 # The inputs of an int8 product are quantised in groups of so many along the row, each token by itself, so that a text's
 # vector does not depend on the others. Smaller groups are more exact, larger ones faster (docs/log.md).

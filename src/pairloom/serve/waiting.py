@@ -21,7 +21,7 @@ from pairloom.encode.openvino_inputs import few_widths
 from pairloom.models.tokenizer import Tokens
 
 # Of what a micro-batch may hold, the share up to which padding is cheaper than another micro-batch: about what one costs
-# besides its tokens. `python -m benchmarks serve` measures it.
+# besides its tokens: an estimate.
 _PADDING_SHARE = 1 / 12
 # What waits is shared among the streams that are free, but not into smaller parts than this, in tokens: the products of
 # fewer rows take longer by the row.
