@@ -9,10 +9,11 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pairloom.artifacts import MANIFEST, new_artifact, new_file, read_manifest, verify
+from pairloom.artifacts import MANIFEST, Manifest, new_artifact, new_file, read_manifest, verify
 from pairloom.errors import ArtifactError
 
 
@@ -119,6 +120,22 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         draft.path.write_text("half")
         raise RuntimeError
     assert [path.name for path in place.parent.iterdir()] == ["task.jsonl.gz"]
+
+
+def test_a_file_that_goes_while_the_artifact_is_verified_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "sample")
+    file = tmp_path / "sample" / "inner" / "file.txt"
+
+    def read_and_remove(*arguments: Any) -> Manifest:
+        manifest = read_manifest(*arguments)
+        file.unlink()
+        return manifest
+
+    monkeypatch.setattr("pairloom.artifacts.read_manifest", read_and_remove)
+    with pytest.raises(ArtifactError, match=r"inner/file.txt: cannot be read \(No such file or directory\)"):
+        verify(tmp_path / "sample")
 
 
 def test_a_missing_a_cut_and_a_changed_file_are_named(tmp_path: Path) -> None:

@@ -234,11 +234,15 @@ def verify(path: Path, kind: str | None = None) -> Manifest:
     """Reads every byte of an artifact (of this kind) and compares it with the manifest's checksums.
 
     Raises:
-        ArtifactError: Names the first file that differs.
+        ArtifactError: Names the first file that differs, or that cannot be read (any more: it may be removed meanwhile).
     """
     manifest = read_manifest(path, kind)
     for name, entry in manifest.files.items():
-        if file_sha256(path / name) != entry.sha256:
+        try:
+            digest = file_sha256(path / name)
+        except OSError as error:
+            raise ArtifactError(f"{path / name}: cannot be read ({error.strerror})") from None
+        if digest != entry.sha256:
             raise ArtifactError(f"{path / name}: its content has changed since it was written; make {path} again")
     return manifest
 
