@@ -87,7 +87,7 @@ def tune(bench: Bench, texts: Corpus) -> Figures | None:
 
 
 def batches(bench: Bench) -> None:
-    """Beside the same compiled graph fed fixed batches of 32 texts in input order, each padded to its longest."""
+    """Beside the same compiled graph fed fixed batches of 32 texts in input order, each on all cores."""
     for texts in bench.texts(mixed=True):
         print(f"  {texts.describe()}", flush=True)
         given: dict[str, Any] = {"corpus": texts.name}

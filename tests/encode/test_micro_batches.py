@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairloom.encode.micro_batches import filled_up, micro_batches, rows_above, rows_below
+from pairloom.encode.micro_batches import even_micro_batches, few_rows, micro_batches, rows_above, rows_below
 
 
 @given(st.lists(st.integers(1, 300), max_size=200), st.integers(1, 2000))
@@ -24,25 +24,35 @@ def test_padding_is_little() -> None:
     assert computed < 1.02 * lengths.sum()
 
 
-def test_micro_batches_of_many_blocks_have_few_shapes() -> None:
-    dice = np.random.default_rng(0)
-    shapes, raw = set(), set()
-    for _ in range(300):
-        lengths = dice.integers(3, 20, size=int(dice.integers(500, 600)))
-        for rows in micro_batches(lengths, 256):
-            filled = filled_up(rows, lengths, 256)
-            np.testing.assert_array_equal(filled[: len(rows)], rows)
-            assert set(filled[len(rows) :]) <= {rows[-1]}
-            assert len(filled) * lengths[filled].max() <= 256
-            shapes.add((len(filled), lengths[filled].max()))
-            raw.add((len(rows), lengths[rows].max()))
-    assert len(shapes) <= 17 + 10 < len(raw)
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=200), st.integers(1, 2000), st.integers(0, 600))
+def test_even_micro_batches(lengths: list[int], num_tokens: int, most_padding: int) -> None:
+    array = np.array(lengths, dtype=np.int64)
+    batches = list(even_micro_batches(array, num_tokens, most_padding=most_padding))
+    assert sorted(row for batch in batches for row in batch.tolist()) == list(range(len(lengths)))
+    longest = [int(array[batch].max()) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+    for place, (batch, width) in enumerate(zip(batches, longest, strict=True)):
+        tokens = int(array[batch].sum())
+        assert tokens - array[batch[-1]] < num_tokens
+        assert len(batch) * width - tokens <= most_padding
+        if place + 1 < len(batches):
+            following = int(array[batches[place + 1][0]])
+            assert tokens >= num_tokens or (len(batch) + 1) * width - tokens - following > most_padding
 
 
-def test_a_micro_batch_of_long_texts_is_left_as_it_is() -> None:
-    lengths = np.array([300, 200, 100])
-    for rows in (np.array([0]), np.array([0, 1])):
-        assert filled_up(rows, lengths, 1024) is rows
+def test_as_many_micro_batches_as_are_wanted() -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, size=400)
+    for parts in (2, 4, 6):
+        share = -(-int(lengths.sum()) // parts)
+        tokens = [int(lengths[rows].sum()) for rows in even_micro_batches(lengths, share, most_padding=10_000)]
+        assert len(tokens) == parts
+        assert max(tokens) - min(tokens) < parts * 60
+
+
+def test_numbers_of_rows_are_few_and_hardly_more() -> None:
+    few = [*range(1, 9), *range(10, 17, 2), *range(20, 33, 4), *range(40, 65, 8), *range(80, 129, 16)]
+    assert sorted({few_rows(count) for count in range(129)}) == few
+    assert all(count <= few_rows(count) <= count * 5 / 4 for count in range(1, 5000))
 
 
 def test_few_numbers_of_rows() -> None:

@@ -16,7 +16,7 @@ from transformers import AutoModel
 
 from pairloom.encode.openvino_engine import OpenVINOEngine, pick_precision
 from pairloom.encode.openvino_graph import quantize_rows
-from pairloom.encode.openvino_inputs import few_widths, make_inputs, padded_width, pooling_weights
+from pairloom.encode.openvino_inputs import few_tokens, few_widths, make_inputs, pooling_weights
 from pairloom.encode.torch_engine import TorchEngine
 from pairloom.errors import UsageError
 from pairloom.models.heads import DENSE_ACTIVATIONS, Dense, Normalize, Pooling
@@ -210,11 +210,13 @@ def test_the_precision_is_what_the_processor_has(caplog: pytest.LogCaptureFixtur
         pick_precision("float16", has_bfloat16=True)
 
 
-def test_widths_are_few_and_padding_is_little() -> None:
-    widths = {padded_width(longest, 512) for longest in range(1, 513)}
-    assert len(widths) == 64 + 56
-    assert max((padded_width(longest, 512) - longest) / longest for longest in range(1, 513)) < 1 / 9
-    assert padded_width(500, 500) == 500, "never beyond the positions there are"
+def test_shapes_are_few_and_padding_is_little() -> None:
+    assert sorted({few_widths(longest) for longest in range(129)}) == [*range(4, 65, 4), *range(72, 129, 8)]
+    numbers = np.arange(1, 5000)
+    computed = np.array([few_tokens(number) for number in numbers.tolist()])
+    assert len(set(computed[:1024])) == 16 + 24 + 48
+    assert (computed >= numbers).all()
+    assert (computed - numbers <= np.maximum(3, numbers / 9)).all()
 
 
 def test_the_number_of_threads_can_be_set(model_folder: Path) -> None:
@@ -267,13 +269,30 @@ def test_micro_batches_side_by_side_and_alone(model_folder: Path) -> None:
             np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-def test_the_widths_of_a_micro_batch_are_few(model_folder: Path) -> None:
+def test_a_rectangle_is_never_wider_than_the_model_takes(model_folder: Path) -> None:
+    model = dataclasses.replace(load_model(model_folder), max_tokens=59)
+    inputs = make_inputs(model, some_tokens([59, 1]), np.array([0, 1]))
+    assert inputs["spread"].shape == (2, 59)
+
+
+def test_tokens_stand_where_the_rectangle_says(model_folder: Path) -> None:
     model = load_model(model_folder)
-    widths = set()
-    for longest in range(1, 65):
-        tokens = some_tokens([longest, 1])
-        inputs = make_inputs(model, tokens, np.array([0, 1]), exact_width=0)
-        widths.add(inputs["ids"].shape[1])
-    assert sorted(widths) == list(range(4, 65, 4))
-    assert sorted({few_widths(longest) for longest in range(65, 129)}) == list(range(72, 129, 8))
-    assert padded_width(59, 60, exact_width=0) == 60, "not wider than the model has positions"
+    tokens, rows = some_tokens([7, 3, 9, 5]), np.array([2, 0, 3])
+    inputs = make_inputs(model, tokens, rows, num_rows=4)
+    rectangle = tokens.padded(rows, model.architecture.pad_token_id, width=12)
+    inside = inputs["closed"][:3, 0, 0] == 0
+    np.testing.assert_array_equal(inside.sum(1), [9, 7, 5])
+    np.testing.assert_array_equal(inputs["ids"][inputs["spread"][:3]][inside], rectangle[inside])
+    assert len(inputs["ids"]) == len(inputs["gathered"]) == few_tokens(21) == 24
+    np.testing.assert_array_equal(rectangle.ravel()[inputs["gathered"][:21]], inputs["ids"][:21])
+    np.testing.assert_array_equal(inputs["positions"][:21], [*range(9), *range(7), *range(5)])
+
+
+def test_a_vector_does_not_depend_on_what_fills_a_micro_batch(backbone_folder: Callable[[str], Path]) -> None:
+    for family in FAMILIES:
+        model = load_model(backbone_folder(family))
+        engine = OpenVINOEngine(model, precision="float32", threads=1)
+        tokens = some_tokens([9, 4, 17, 2, 11])  # 43 tokens, and a sixth row
+        together = engine.embed_micro_batch(tokens)
+        assert np.isfinite(together).all()
+        np.testing.assert_allclose(together, by_torch(model, tokens), atol=1e-5)

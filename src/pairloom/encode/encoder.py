@@ -54,7 +54,7 @@ class Encoder:
             ``float16``. By default the fastest that keeps a cosine of 0.9995 to float32 on this machine: bfloat16 where the
             processor has it.
         threads: How many cores of a CPU to use; by default all.
-        micro_batch_tokens: Limit of (texts × longest of them) of what is computed at once; by default what suits the device.
+        micro_batch_tokens: How many tokens are computed at once, about; by default what suits the device.
             Memory grows with it.
         engine: What computes: ``openvino`` or ``torch``, instead of the usual one for the device, or an `Engine`.
 

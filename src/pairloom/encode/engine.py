@@ -28,7 +28,7 @@ class Engine(Protocol):
     num_streams: int
     """How many micro-batches are best computed side by side."""
     stream_tokens: int
-    """Limit of (texts × longest of them) of each of them, where somebody waits for every one."""
+    """Limit of the tokens of each of them, where somebody waits for every one."""
 
     def embed(self, tokens: Tokens, *, skip_tokens: int = 0) -> npt.NDArray[np.float32]:
         """The vectors [N, D] of N texts, in their order.
@@ -71,7 +71,7 @@ def make_engine(
         device: By default a GPU if there is one, and torch is here to use it.
         precision: By default the fastest that keeps a cosine of 0.9995 to float32.
         threads: How many cores of a CPU to use.
-        micro_batch_tokens: Limit of (texts × longest of them) of what is computed at once.
+        micro_batch_tokens: How many tokens are computed at once, about.
 
     Raises:
         UsageError: There is no such device, or it does not compute in this precision.

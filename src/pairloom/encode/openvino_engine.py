@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pairloom.choices import Precision
-from pairloom.encode.micro_batches import filled_up, micro_batches, rows_above
+from pairloom.encode.micro_batches import even_micro_batches, few_rows, rows_above
 from pairloom.encode.openvino_graph import build_backbone, build_heads
 from pairloom.encode.openvino_inputs import make_inputs
 from pairloom.encode.quiet_openvino import op, openvino
@@ -30,11 +30,13 @@ logger = logging.getLogger("pairloom")
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-# Padded tokens of a micro-batch: measured on cores with 1 MiB of second-level cache each (docs/log.md).
+# Tokens of a micro-batch: measured on cores with 1 MiB of second-level cache each (docs/log.md).
 _MICRO_BATCH_TOKENS = 1024
-# Where there are more cores than micro-batches, these are made smaller, but not smaller than this: the products of fewer
-# rows take longer by the row.
-_LEAST_TOKENS = 128
+# Where that would leave cores without one, micro-batches are smaller; but with less than this for each core a single one has
+# all cores to itself (docs/log.md).
+_LEAST_TOKENS = 64
+# Padding of a rectangle, as a share of its tokens, beyond which a text had better be in the next one. Only attention computes it.
+_PADDING_SHARE = 1 / 2
 # Of a micro-batch for which somebody waits: measured (docs/log.md, serving).
 _STREAM_TOKENS = 384
 # The inputs of an int8 product are quantised in groups of so many along the row, each token by itself, so that a text's
@@ -50,8 +52,8 @@ class OpenVINOEngine:
         precision: ``float32``, exact; ``bfloat16`` for matrix products and attention; ``int8`` for the linear layers, and
             bfloat16 for attention. By default the fastest that keeps a cosine of 0.9995 to float32 on this machine.
         threads: How many cores to use; by default all.
-        micro_batch_tokens: Limit of (texts × longest of them) of what is computed at once by a core; by default what suits
-            its cache. Memory grows with it and with the cores.
+        micro_batch_tokens: How many tokens are computed at once by a core, about; by default what suits its cache. Memory grows
+            with it and with the cores.
     """
 
     def __init__(
@@ -76,15 +78,16 @@ class OpenVINOEngine:
 
     def embed(self, tokens: Tokens, *, skip_tokens: int = 0) -> npt.NDArray[np.float32]:
         """See `Engine.embed`."""
-        budget = self._budget(tokens)
-        batches = list(micro_batches(tokens.lengths, budget))
+        share = self._share(tokens)
+        most_padding = int(self.micro_batch_tokens * _PADDING_SHARE)
+        batches = list(even_micro_batches(tokens.lengths, share, most_padding=most_padding))
         # Alone, a micro-batch has all cores; of many, each core has one, and none waits for another within a layer.
         backbone = self._backbone(1 if len(batches) == 1 else self._threads)
         pooled = np.empty((len(tokens), backbone.size), dtype=np.float32)
 
         def run(rows: npt.NDArray[np.int64]) -> None:
-            filled = filled_up(rows, tokens.lengths, budget)
-            found = backbone(make_inputs(self._model, tokens, filled, skip_tokens=skip_tokens))
+            inputs = make_inputs(self._model, tokens, rows, skip_tokens=skip_tokens, num_rows=few_rows(len(rows)))
+            found = backbone(inputs)
             pooled[rows] = found[: len(rows)]
 
         if len(batches) == 1:
@@ -104,21 +107,20 @@ class OpenVINOEngine:
     ) -> npt.NDArray[np.float32]:
         """See `Engine.embed_micro_batch`: on one core, or on all of them if it is ``alone``.
 
-        What comes has any shape, and for each shape there are kernels to make and to keep. So there are few: the last text is
-        repeated until there are as many as `rows_above` says, and the width is one of `few_widths`.
+        What comes has any shape, and for each shape there are kernels to make and to keep. So there are few numbers of rows.
         """
         backbone = self._backbone(1 if alone else self._threads)
-        rows = np.minimum(np.arange(rows_above(len(tokens))), len(tokens) - 1)
-        pooled = backbone(make_inputs(self._model, tokens, rows, skip_tokens=skip_tokens, exact_width=0))
+        rows, num_rows = np.arange(len(tokens)), rows_above(len(tokens))
+        pooled = backbone(make_inputs(self._model, tokens, rows, skip_tokens=skip_tokens, num_rows=num_rows))
         return self._finish(pooled)[: len(tokens)]
 
-    def _budget(self, tokens: Tokens) -> int:
-        """Tokens of a micro-batch: all, if one may hold them; or else so many that each core has two or more of them."""
-        total = len(tokens) * int(tokens.lengths.max())
-        if total <= self.micro_batch_tokens:
+    def _share(self, tokens: Tokens) -> int:
+        """Tokens of each micro-batch, such that there are as many of them as cores, or a multiple of that."""
+        total = len(tokens.ids)
+        if total < self._threads * _LEAST_TOKENS:
             return total
-        share = int(tokens.lengths.sum()) // (2 * self._threads)
-        return min(self.micro_batch_tokens, max(share, _LEAST_TOKENS))
+        rounds = -(-total // (self._threads * self.micro_batch_tokens))
+        return -(-total // (self._threads * rounds))
 
     def _finish(self, pooled: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What follows the pooling."""

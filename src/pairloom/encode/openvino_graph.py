@@ -1,14 +1,19 @@
 """An encoder as OpenVINO graphs, built from its description and weights alone: no export, no torch.
 
-Shapes: B texts, T tokens of the longest of them, H width of a token vector, A heads of size d, P width of the pooled
-vector, D width of the result. The numbers are checked against transformers in the tests.
+Tokens stand end to end, without padding, wherever each of them is computed by itself, which is most of the work; only for
+attention and pooling they are spread out into a rectangle, a text a row, and for that OpenVINO has a fused kernel.
 
-Sources: as of `pairloom.network.backbone`; https://docs.openvino.ai, "Operation Specifications".
+Shapes: B texts, L tokens of the longest of them, T tokens of all, H width of a token vector, A heads of size d, P width of the
+pooled vector, D width of the result. The numbers are checked against transformers in the tests.
+
+Sources: as of `pairloom.network.backbone`; https://docs.openvino.ai, "Operation Specifications"; for tokens without padding
+Zhai et al., "ByteTransformer", https://arxiv.org/abs/2210.03052.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,32 +45,32 @@ _SMALLEST_LENGTH = 1e-12  # of vectors that are normalised, as torch has it
 def build_backbone(model: Model, *, quantized: bool = False) -> openvino.Model:
     """Token numbers to pooled vectors [B, P].
 
-    Inputs, all made by `pairloom.encode.openvino_inputs.make_inputs`: ``ids`` int32 [B, T]; ``positions`` int32 [B, T],
-    rows of the position table, where the family does not simply count; ``closed`` [B, 1, 1, T], zero at tokens and far
-    below zero at padding; and for each mode of pooling its ``pool_…`` [B, T].
+    Inputs, all made by `pairloom.encode.openvino_inputs.make_inputs`: ``ids`` and ``positions`` int32 [T], the latter rows of the
+    position table; ``spread`` int32 [B, L], which token stands where in the rectangle, and ``gathered`` int32 [T], where in the
+    rectangle, row by row, each token stands; ``closed`` [B, 1, 1, L], zero at tokens and far below zero at padding; and for each
+    mode of pooling its ``pool_…`` [B, L].
 
     Args:
         model: The encoder; what follows the pooling is not in this graph.
         quantized: Whether the weights of linear layers are int8, with a scale for each row.
     """
     architecture, weights = model.architecture, model.weights
-    ids = _input("ids", [-1, -1], np.int32)
+    ids, positions = _input("ids", [-1], np.int32), _input("positions", [-1], np.int32)
+    spread, gathered = _input("spread", [-1, -1], np.int32), _input("gathered", [-1], np.int32)
     closed = _input("closed", [-1, 1, 1, -1], np.float32)
-    inputs = [ids, closed]
-    if architecture.position_offset:
-        inputs.append(_input("positions", [-1, -1], np.int32))
-    num_tokens = op.gather(op.shape_of(ids, "i32"), _constant(1), _constant(0))
-    hidden = _embed(architecture, weights, ids, inputs[-1] if architecture.position_offset else None, num_tokens)
-    bias = _relative_bias(architecture, weights, num_tokens, model.max_tokens)
+    inputs = [ids, positions, spread, gathered, closed]
+    rectangle = _Rectangle(spread, gathered, closed, _relative_bias(architecture, weights, spread, model.max_tokens))
+    hidden = _embed(architecture, weights, ids, positions)
     for number in range(architecture.num_layers):
         alone = number == architecture.num_layers - 1 and model.pooling.first_only
-        hidden = _Layer(architecture, weights, number, quantized=quantized)(hidden, bias, closed, first_only=alone)
+        hidden = _Layer(architecture, weights, number, quantized=quantized)(hidden, rectangle, first_only=alone)
     if model.pooling.first_only:
-        pooled = op.squeeze(hidden, _constant(1))
+        pooled = hidden
     else:
         pooling = {mode: _input(f"pool_{mode}", [-1, -1], np.float32) for mode in model.pooling.modes}
         inputs += pooling.values()
-        parts = [_pool(hidden, mode, pooling[mode]) for mode in model.pooling.modes]
+        texts = rectangle.of(hidden)
+        parts = [_pool(texts, mode, pooling[mode]) for mode in model.pooling.modes]
         pooled = parts[0] if len(parts) == 1 else op.concat(parts, 1)
     return openvino.Model([pooled], inputs, "backbone")
 
@@ -90,6 +95,32 @@ def quantize_rows(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
     return np.rint(weight / scale).astype(np.int8), scale.astype(np.float32)
 
 
+@dataclass(frozen=True)
+class _Rectangle:
+    """How tokens stand in a rectangle, a text a row.
+
+    Args:
+        spread: int32 [B, L]: which token stands where; any where there is padding.
+        gathered: int32 [T]: where in the rectangle each token stands.
+        closed: [B, 1, 1, L]: what is added to scores, far below zero at padding.
+        bias: [1, A, L, L]: what is added to them by distance alone; None if nothing is.
+    """
+
+    spread: Node
+    gathered: Node
+    closed: Node
+    bias: Node | None
+
+    @property
+    def first(self) -> Node:
+        """Which token is the first one of each text, int32 [B]."""
+        return op.squeeze(_first(self.spread, axis=1), _constant(1))
+
+    def of(self, tokens: Node) -> Node:
+        """[T, H] to [B, L, H]."""
+        return op.gather(tokens, self.spread, _constant(0))
+
+
 class _Layer:
     """One layer's part of the graph: attention and feed-forward, each added to its input and then normalised."""
 
@@ -101,30 +132,31 @@ class _Layer:
             name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)
         }
 
-    def __call__(self, hidden: Node, bias: Node | None, closed: Node, *, first_only: bool) -> Node:
-        """[B, T, H] to [B, T, H]; or to [B, 1, H], of the first token."""
+    def __call__(self, hidden: Node, rectangle: _Rectangle, *, first_only: bool) -> Node:
+        """[T, H] to [T, H]; or to [B, H], of the first token of each text."""
         size = self._architecture.hidden_size // self._architecture.num_heads
-        asking = _first(hidden, axis=1) if first_only else hidden
+        asking = op.gather(hidden, rectangle.first, _constant(0)) if first_only else hidden
         # The scale of attention goes into the weights: one pass over the queries less.
-        query = self._heads(asking, "query", scale=size**-0.5)
-        scores = op.matmul(query, self._heads(hidden, "key"), False, True)
-        if bias is not None:
+        query = self._linear(asking, "attention.query", scale=size**-0.5)
+        query = op.unsqueeze(query, _constant(1)) if first_only else rectangle.of(query)
+        key, value = (rectangle.of(self._linear(hidden, f"attention.{part}")) for part in ("key", "value"))
+        scores = op.matmul(self._heads(query), self._heads(key), False, True)
+        if (bias := rectangle.bias) is not None:
             scores = op.add(scores, _first(bias, axis=2) if first_only else bias)
-        shares = op.softmax(op.add(scores, closed), -1)
-        mixed = op.matmul(shares, self._heads(hidden, "value"), False, False)
-        mixed = op.reshape(
-            op.transpose(mixed, _constant([0, 2, 1, 3])), _constant([0, 0, self._architecture.hidden_size]), True
-        )
+        shares = op.softmax(op.add(scores, rectangle.closed), -1)
+        mixed = op.transpose(op.matmul(shares, self._heads(value), False, False), _constant([0, 2, 1, 3]))
+        mixed = op.reshape(mixed, _constant([-1, self._architecture.hidden_size]), False)  # [B L, H]
+        if not first_only:
+            mixed = op.gather(mixed, rectangle.gathered, _constant(0))
         attended = self._norm(op.add(self._linear(mixed, "attention.output"), asking), "attention.norm")
         inner = _ACTIVATIONS[self._architecture.activation](self._linear(attended, "feed_forward.up"))
         return self._norm(op.add(self._linear(inner, "feed_forward.down"), attended), "feed_forward.norm")
 
-    def _heads(self, hidden: Node, part: str, *, scale: float = 1.0) -> Node:
-        """[B, T, H] to [B, A, T, d]."""
+    def _heads(self, texts: Node) -> Node:
+        """[B, L, H] to [B, A, L, d]."""
         heads = self._architecture.num_heads
         size = self._architecture.hidden_size // heads
-        projected = self._linear(hidden, f"attention.{part}", scale=scale)
-        return op.transpose(op.reshape(projected, _constant([0, 0, heads, size]), True), _constant([0, 2, 1, 3]))
+        return op.transpose(op.reshape(texts, _constant([0, 0, heads, size]), True), _constant([0, 2, 1, 3]))
 
     def _linear(self, values: Node, part: str, *, scale: float = 1.0) -> Node:
         weight = self._weights[f"{part}.weight"] * np.float32(scale)
@@ -142,24 +174,18 @@ class _Layer:
         )
 
 
-def _embed(architecture: Architecture, weights: Weights, ids: Node, positions: Node | None, num_tokens: Node) -> Node:
-    """[B, T] to [B, T, H]. The only token type there is goes into the positions."""
+def _embed(architecture: Architecture, weights: Weights, ids: Node, positions: Node) -> Node:
+    """[T] to [T, H]. The only token type there is goes into the positions."""
     places = weights["embeddings.position.weight"]
     if architecture.num_token_types:
         places = places + weights["embeddings.token_type.weight"][0]
     words = op.gather(_constant(weights["embeddings.word.weight"]), ids, _constant(0))
-    if positions is None:
-        placed = op.slice(
-            _constant(places), _constant([0]), op.unsqueeze(num_tokens, _constant(0)), _constant([1]), _constant([0])
-        )
-    else:
-        placed = op.gather(_constant(places), positions, _constant(0))
-    summed = op.add(words, placed)
+    summed = op.add(words, op.gather(_constant(places), positions, _constant(0)))
     return _norm(summed, weights["embeddings.norm.weight"], weights["embeddings.norm.bias"], architecture.norm_epsilon)
 
 
-def _relative_bias(architecture: Architecture, weights: Weights, num_tokens: Node, max_tokens: int) -> Node | None:
-    """What is added to the scores of each head by distance alone, [1, A, T, T]; all layers share it.
+def _relative_bias(architecture: Architecture, weights: Weights, spread: Node, max_tokens: int) -> Node | None:
+    """What is added to the scores of each head by distance alone, [1, A, L, L]; all layers share it.
 
     A distance has one value a head: the table holds them all, and each batch looks up its square.
     """
@@ -168,14 +194,15 @@ def _relative_bias(architecture: Architecture, weights: Weights, num_tokens: Nod
     distances = np.arange(max_tokens - 1, -max_tokens, -1)  # query minus key, by key minus query + max_tokens - 1
     buckets = relative_buckets(distances, architecture.relative_buckets, architecture.relative_max_distance)
     table = weights["relative_bias.weight"][buckets].T  # [A, 2 max_tokens - 1]
-    places = op.range(_constant(0), num_tokens, _constant(1), "i32")
+    longest = op.gather(op.shape_of(spread, "i32"), _constant(1), _constant(0))
+    places = op.range(_constant(0), longest, _constant(1), "i32")
     columns = op.subtract(op.unsqueeze(places, _constant(0)), op.unsqueeze(places, _constant(1)))
     square = op.gather(_constant(table), op.add(columns, _constant(max_tokens - 1)), _constant(1))
     return op.unsqueeze(square, _constant(0))
 
 
 def _pool(hidden: Node, mode: str, weights: Node) -> Node:
-    """[B, T, H] to [B, H]: a weighted sum; the maximum where the weight, then far below zero at padding, is added."""
+    """[B, L, H] to [B, H]: a weighted sum; the maximum where the weight, then far below zero at padding, is added."""
     column = op.unsqueeze(weights, _constant(-1))
     if mode == "max":
         return op.reduce_max(op.add(hidden, column), _constant([1]), False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,14 +11,15 @@ from pairloom.choices import PoolingMode
 from pairloom.models.model import Model
 from pairloom.models.tokenizer import Tokens
 
+Number = TypeVar("Number", bound=np.generic)
+
 # Added to scores and maxima where there is padding. Not infinity: it goes through half precision, and minus infinity
 # less minus infinity is no number.
 _FAR_BELOW = np.float32(-1e30)
-# Up to it a batch is as wide as its longest text; beyond, a multiple of 8. Each width has kernels of its own, which are
-# made when it first comes: this way there are few, and at most one token in nine is padding for it.
-_EXACT_WIDTH, _MULTIPLE = 64, 8
-# Where there should be few widths, so many are short ones.
-_SHORT_MULTIPLE = 4
+# Each rectangle and each number of tokens has kernels of its own, which are made when it first comes, and kept. So both are
+# rounded up to multiples: of the first number up to its limit, of the next one up to the next, …
+_WIDTHS = ((64, 4), (None, 8))
+_TOKENS = ((64, 4), (256, 8), (1024, 16), (None, 32))
 
 
 def make_inputs(
@@ -25,7 +28,7 @@ def make_inputs(
     rows: npt.NDArray[np.int64],
     *,
     skip_tokens: int = 0,
-    exact_width: int = _EXACT_WIDTH,
+    num_rows: int | None = None,
 ) -> dict[str, npt.NDArray[np.int32] | npt.NDArray[np.float32]]:
     """The inputs of `pairloom.encode.openvino_graph.build_backbone`, by name.
 
@@ -34,58 +37,83 @@ def make_inputs(
         tokens: Of all texts.
         rows: Which of them, at least one.
         skip_tokens: Tokens at the beginning of each text that pooling leaves out.
-        exact_width: As in `padded_width`.
+        num_rows: Of the rectangle; by default as many as there are texts. What becomes of the others means nothing.
     """
-    pad = model.architecture.pad_token_id
     lengths = tokens.lengths[rows]
-    width = padded_width(int(lengths.max()), model.max_tokens, exact_width=exact_width)
-    ids = tokens.padded(rows, pad, width=width).astype(np.int32)
-    inside = np.arange(ids.shape[1]) < lengths[:, None]
-    inputs: dict[str, npt.NDArray[np.int32] | npt.NDArray[np.float32]] = {
-        "ids": ids,
-        "closed": np.where(inside, np.float32(0), _FAR_BELOW)[:, None, None, :],
-    }
-    if offset := model.architecture.position_offset:
+    num_tokens, width = int(lengths.sum()), min(few_widths(int(lengths.max())), model.max_tokens)
+    shape = num_rows or len(rows), width
+    # Of each token its place among all of the micro-batch, its row, its column, and its place in the rectangle.
+    place = np.arange(num_tokens)
+    row = np.repeat(np.arange(len(rows)), lengths)
+    column = place - (np.cumsum(lengths) - lengths)[row]
+    gathered = row * width + column
+    ids = tokens.ids[(np.cumsum(tokens.lengths) - tokens.lengths)[rows][row] + column]
+    pad, offset = model.architecture.pad_token_id, model.architecture.position_offset
+    positions = column
+    if offset:
         # As in fairseq, the padding token takes no position, wherever it stands: it may also occur in a text.
-        counted = ids != pad
-        inputs["positions"] = (np.cumsum(counted, axis=1) * counted + (offset - 1)).astype(np.int32)
+        counted = _spread(ids != pad, gathered, shape, 0, np.int64)
+        positions = (np.cumsum(counted, axis=1) * counted).ravel()[gathered] + (offset - 1)
+    closed = _spread(np.float32(0), gathered, shape, _FAR_BELOW, np.float32)
+    inputs: dict[str, npt.NDArray[np.int32] | npt.NDArray[np.float32]] = {
+        "ids": _filled(ids, pad),
+        "positions": _filled(positions),
+        "spread": _spread(place, gathered, shape, 0, np.int32),
+        "gathered": _filled(gathered),
+        "closed": closed[:, None, None, :],
+    }
     if model.pooling.first_only:
         return inputs
-    taken = inside
+    taken = closed == 0
     if skip_tokens:
         # A prompt that fills the whole text would leave nothing: then the last token stands for it.
-        first = np.minimum(lengths - 1, skip_tokens)
-        taken = inside & (np.arange(ids.shape[1]) >= first[:, None])
+        first = np.zeros(len(taken), dtype=np.int64)
+        first[: len(rows)] = np.minimum(lengths - 1, skip_tokens)
+        taken &= np.arange(width) >= first[:, None]
     return inputs | {f"pool_{mode}": pooling_weights(taken, mode) for mode in model.pooling.modes}
 
 
-def padded_width(longest: int, max_tokens: int, *, exact_width: int = _EXACT_WIDTH) -> int:
-    """How wide a batch is.
-
-    Args:
-        longest: Tokens of its longest text.
-        max_tokens: Of the model.
-        exact_width: Up to it a batch is as wide as its longest text; 0 if there should be few widths, as `few_widths` says.
-    """
-    return longest if longest <= exact_width else min(few_widths(longest), max_tokens)
-
-
 def few_widths(num_tokens: int) -> int:
-    """A number of tokens, rounded up to a multiple of 4 if it is at most 64, and else to one of 8."""
-    multiple = _SHORT_MULTIPLE if num_tokens <= _EXACT_WIDTH else _MULTIPLE
-    return max(1, -(-num_tokens // multiple)) * multiple
+    """How wide a rectangle is whose longest text has so many tokens, if the model takes as many."""
+    return _rounded_up(num_tokens, _WIDTHS)
+
+
+def few_tokens(num_tokens: int) -> int:
+    """How many tokens are computed if so many come."""
+    return _rounded_up(num_tokens, _TOKENS)
+
+
+def _filled(values: npt.NDArray[np.integer], value: int = 0) -> npt.NDArray[np.int32]:
+    """As many numbers as are computed; those that nobody asks for are all the same."""
+    filled = np.full(few_tokens(len(values)), value, dtype=np.int32)
+    filled[: len(values)] = values
+    return filled
+
+
+def _spread(
+    values: npt.ArrayLike, gathered: npt.NDArray[np.int64], shape: tuple[int, int], empty: Any, dtype: type[Number]
+) -> npt.NDArray[Number]:
+    """Values of tokens in the rectangle, and something else where there is padding."""
+    rectangle = np.full(shape, empty, dtype=dtype)
+    rectangle.ravel()[gathered] = values
+    return rectangle
+
+
+def _rounded_up(number: int, multiples: tuple[tuple[int | None, int], ...]) -> int:
+    multiple = next(multiple for limit, multiple in multiples if limit is None or number <= limit)
+    return max(1, -(-number // multiple)) * multiple
 
 
 def pooling_weights(taken: npt.NDArray[np.bool_], mode: PoolingMode) -> npt.NDArray[np.float32]:
-    """What each token counts in a text's vector, [B, T]; of ``max``, what is added to it before.
+    """What each token counts in a text's vector, [B, L]; of ``max``, what is added to it before.
 
     The modes are those of `pairloom.network.pooling.pool`.
 
     Args:
-        taken: Which tokens take part, at least one of each text.
+        taken: Which tokens take part, at least one of each text whose vector is wanted.
         mode: The kind of pooling.
     """
-    count = taken.sum(axis=1, keepdims=True)
+    count = np.maximum(1, taken.sum(axis=1, keepdims=True))
     places = np.arange(taken.shape[1])
     weights: npt.NDArray[np.floating]
     match mode:
@@ -101,5 +129,5 @@ def pooling_weights(taken: npt.NDArray[np.bool_], mode: PoolingMode) -> npt.NDAr
             weights = taken / np.sqrt(count)
         case "weightedmean":
             weights = taken * (places + 1.0)
-            weights = weights / weights.sum(axis=1, keepdims=True)
+            weights = weights / np.maximum(1, weights.sum(axis=1, keepdims=True))
     return weights.astype(np.float32)
