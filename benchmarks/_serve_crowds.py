@@ -124,10 +124,14 @@ class Stream(_Crowd):
         self._rate, self._seconds, self._most = rate, seconds, most
         self._free: list[Connection] = []
         self._num_open = self.num_due = self.num_unsent = 0
+        self.late: list[float] = []
+        """By how many seconds the load itself was late, tick by tick: so much of what an answer took may be its own."""
 
     async def run(self) -> None:
-        begin = time.perf_counter()
+        begin, before = time.perf_counter(), 0.0
         while (passed := time.perf_counter() - begin) < self._seconds:
+            self.late.append(max(0.0, passed - before - _TICK_S))
+            before = passed
             due = int(passed * self._rate) - self.num_due
             for _ in range(due):
                 self._offer()

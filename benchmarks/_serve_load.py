@@ -117,6 +117,7 @@ async def _overload(
         "statuses": statuses(status),
         "accepted_s": quantiles(taken[good]),
         "refused_s": quantiles(taken[refused]),
+        "late_s": quantiles(np.array(stream.late)),
         "retries": [len(stream.notes.retries), *quantiles(np.array(stream.notes.retries))],
         "accepted_by_s": np.bincount((done[good] - begin).astype(int)).tolist(),
         "finished_s": np.sort(finished).tolist(),

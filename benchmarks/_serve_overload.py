@@ -71,6 +71,7 @@ def show_overload(found: Figures, capacity: float, deadline_s: float) -> None:
         + ", ".join(f"{name}: {count:,} ({count / sent:.1%})" for name, count in statuses.items()),
         flush=True,
     )
+    print(f"  the load itself was late by {_milliseconds(found['late_s'])}", flush=True)
     if accepted:
         print(
             f"  accepted: {accepted / found['seconds'] / capacity:.2f} × capacity; {_milliseconds(found['accepted_s'])}; "

@@ -130,10 +130,18 @@ def read_all(connection: socket.socket) -> bytes:
 
 def read_answer(connection: socket.socket) -> tuple[int, bytes]:
     """Status and body of one answer."""
+    return read_answers(connection, 1)[0]
+
+
+def read_answers(connection: socket.socket, count: int) -> list[tuple[int, bytes]]:
+    """Those of several that may come at once."""
+    answers = []
     with connection.makefile("rb") as stream:
-        status = int(stream.readline().split()[1])
-        length = 0
-        while (line := stream.readline().strip().lower()) != b"":
-            if line.startswith(b"content-length:"):
-                length = int(line.partition(b":")[2])
-        return status, stream.read(length)
+        for _ in range(count):
+            status = int(stream.readline().split()[1])
+            length = 0
+            while (line := stream.readline().strip().lower()) != b"":
+                if line.startswith(b"content-length:"):
+                    length = int(line.partition(b":")[2])
+            answers.append((status, stream.read(length)))
+    return answers

@@ -45,8 +45,8 @@ def test_requests_stages_and_texts_are_counted() -> None:
 
 def test_batches_are_counted_by_how_full_they_are() -> None:
     metrics = Metrics()
-    metrics.observe_batch(texts=4, tokens=75, padded_tokens=100)
-    metrics.observe_batch(texts=1, tokens=10, padded_tokens=10)
+    metrics.observe_batch(texts=4, tokens=75, max_tokens=100)
+    metrics.observe_batch(texts=1, tokens=10, max_tokens=10)
     found = values(metrics.render()[0].decode())
     assert found["pairloom_batch_fill_ratio_sum{}"] == 1.75
     assert found["pairloom_batch_fill_ratio_bucket{le=0.8}"] == 1

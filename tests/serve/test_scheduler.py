@@ -172,11 +172,50 @@ def test_who_cannot_be_served_in_time_is_refused_at_once(model: Model) -> None:
                 with pytest.raises(TooBusyError) as busy:
                     await server.compute(texts(lengths))
                 assert busy.value.status == 429
-                late_s = (64 * 44 + 8 + 8 * len(lengths)) * 0.01 - 0.8 * 30
+                late_s = (64 * 44 + 8 + 8 * len(lengths)) * 0.01 - 0.75 * 30
                 assert busy.value.retry_after_s == pytest.approx(late_s)
+            assert server.scheduler.busy_s(0) == pytest.approx(late_s - 8 * 0.01 * len(lengths))
             engine.let_go()
             await asyncio.gather(*tasks)
+            assert server.scheduler.busy_s(0) == 0
             await server.compute(texts([8]))
+
+    asyncio.run(run())
+
+
+def test_one_huge_request_does_not_make_those_that_come_look_huge(model: Model) -> None:
+    async def run() -> None:
+        engine = ToldEngine()
+        async with served(model, engine, deadline_s=30) as server:
+            server.scheduler.set_pace(engine, 0.0001)
+            for _ in range(5):
+                await server.compute(texts([8]))
+            with pytest.raises(RequestError, match="cannot be computed within"):
+                await server.compute(texts([64] * 10_000))
+            await server.compute(texts([64] * 1_000))  # 6 s
+            assert server.scheduler.busy_s(coming=1_000) == 0
+            assert server.scheduler.busy_s(coming=100_000) > 0
+
+    asyncio.run(run())
+
+
+def test_the_time_that_requests_wait_to_be_read_counts(model: Model) -> None:
+    async def run() -> None:
+        engine = ToldEngine(held=True)
+        async with served(model, engine, deadline_s=30) as server:
+            server.scheduler.set_pace(engine, 0.01)
+            tasks = [await server.ask(texts([64] * 30))]  # 19 s, of 22 that are planned with
+            await server.wait_for(1)
+            tasks.append(await server.ask(texts([8])))
+            assert server.scheduler.busy_s(0) == 0
+            assert server.scheduler.busy_s(coming=100) > 0
+            server.scheduler.loop_late_s = 10.0
+            assert server.scheduler.busy_s(0) > 0
+            with pytest.raises(TooBusyError):
+                await server.compute(texts([8]))
+            engine.let_go()
+            await asyncio.gather(*tasks)
+            await server.compute(texts([8]))  # nothing waits
 
     asyncio.run(run())
 
@@ -291,8 +330,8 @@ class Counts:
         assert seconds >= 0
         self.stages.append(stage)
 
-    def observe_batch(self, *, texts: int, tokens: int, padded_tokens: int) -> None:
-        self.batches.append((texts, tokens, padded_tokens))
+    def observe_batch(self, *, texts: int, tokens: int, max_tokens: int) -> None:
+        self.batches.append((texts, tokens, max_tokens))
 
     def watch_queue(self, waiting_tokens: Any) -> None:
         self.waiting_tokens = waiting_tokens
@@ -314,7 +353,7 @@ def test_batches_and_times_are_told_of(model: Model) -> None:
     asyncio.run(run())
     assert sum(texts for texts, _, _ in counts.batches) == 7
     assert sum(tokens for _, tokens, _ in counts.batches) == 9 + 5 * 17 + 20
-    assert counts.batches[0] == (1, 9, 12)
+    assert counts.batches[0] == (1, 9, 128)
     assert counts.stages.count("queue") == 2, "once a request"
     assert counts.stages.count("compute") == len(counts.batches)
 

@@ -151,7 +151,7 @@ def _content(name: str, rows: Sequence[bytes], answer: Answer) -> bytes:
     data = json_list(
         b'{"object":"embedding","index":%d,"embedding":%b}' % (index, row) for index, row in enumerate(rows)
     )
-    tokens, truncated = answer.num_tokens, int(answer.truncated.sum())
+    tokens, truncated = answer.num_tokens, int(np.count_nonzero(answer.truncated))
     return b'{"object":"list","data":%b,"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d},"truncated":%d}' % (
         data,
         to_json(name),

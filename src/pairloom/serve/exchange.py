@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-import secrets
 from collections.abc import Mapping
 
 from starlette.types import Message, Receive, Scope, Send
@@ -49,7 +49,7 @@ class Exchange:
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send, settings: Settings
     ) -> None:
         given = headers.get(b"x-request-id", b"")
-        self.request_id = given.decode() if _SAFE_ID.fullmatch(given) else f"{secrets.randbits(128):032x}"
+        self.request_id = given.decode() if _SAFE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         scope["request_id"] = self.request_id
         self.headers = headers
         self.status = 0

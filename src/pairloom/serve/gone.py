@@ -10,6 +10,9 @@ from starlette.requests import ClientDisconnect, Request
 
 Result = TypeVar("Result")
 
+# Most requests are answered by then; a task that watches costs more than it could save.
+_PATIENCE_S = 0.2
+
 
 async def until_gone(request: Request, work: Awaitable[Result]) -> Result:
     """What ``work`` comes to, as long as somebody waits for it.
@@ -24,6 +27,7 @@ async def until_gone(request: Request, work: Awaitable[Result]) -> Result:
     waiting = asyncio.current_task()
     assert waiting is not None
     gone = False
+    watcher: asyncio.Task[None] | None = None
 
     async def watch() -> None:
         nonlocal gone
@@ -32,7 +36,11 @@ async def until_gone(request: Request, work: Awaitable[Result]) -> Result:
         gone = True
         waiting.cancel()
 
-    watcher = asyncio.create_task(watch())
+    def begin() -> None:
+        nonlocal watcher
+        watcher = asyncio.create_task(watch())
+
+    timer = asyncio.get_running_loop().call_later(_PATIENCE_S, begin)
     try:
         return await work
     except asyncio.CancelledError:
@@ -40,4 +48,6 @@ async def until_gone(request: Request, work: Awaitable[Result]) -> Result:
             raise
         raise ClientDisconnect from None
     finally:
-        watcher.cancel()
+        timer.cancel()
+        if watcher is not None:
+            watcher.cancel()

@@ -72,7 +72,7 @@ class Metrics:
         )
         self._batch_texts = made(Histogram, "pairloom_batch_texts", "Texts computed at once.", buckets=_TEXTS)
         self._batch_fill = made(
-            Histogram, "pairloom_batch_fill_ratio", "Tokens among what is computed; the rest pads.", buckets=_RATIOS
+            Histogram, "pairloom_batch_fill_ratio", "Tokens computed at once, of those that may be.", buckets=_RATIOS
         )
         self._queue = made(
             Gauge, "pairloom_queue_tokens", "Tokens that wait to be computed.", multiprocess_mode="livesum"
@@ -91,6 +91,10 @@ class Metrics:
         self._requests[route, method, str(status)].inc()
         self._request_seconds[route, method].observe(seconds)
 
+    def observe_refusal(self, route: str, method: str, status: int) -> None:
+        """Counts a request that was refused before it was looked at; see `observe_request`."""
+        self._requests[route, method, str(status)].inc()
+
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Counts what a stage took: ``tokenize``, ``queue``, ``compute`` or ``search``."""
         self._stage_seconds[(stage,)].observe(seconds)
@@ -106,16 +110,16 @@ class Metrics:
             usage.tokens += tokens
             usage.truncated += truncated
 
-    def observe_batch(self, *, texts: int, tokens: int, padded_tokens: int) -> None:
+    def observe_batch(self, *, texts: int, tokens: int, max_tokens: int) -> None:
         """Counts what was computed at once.
 
         Args:
             texts: How many.
             tokens: Theirs.
-            padded_tokens: Theirs, and what made all as long as the longest.
+            max_tokens: How many there might be; a text that alone is longer comes alone.
         """
         self._batch_texts.observe(texts)
-        self._batch_fill.observe(tokens / padded_tokens if padded_tokens else 1.0)
+        self._batch_fill.observe(min(1.0, tokens / max_tokens))
 
     def watch_queue(self, waiting_tokens: Callable[[], int]) -> None:
         """Takes the length of the queue from this function from now on."""

@@ -26,10 +26,12 @@ logger = logging.getLogger("pairloom")
 
 Vectors = npt.NDArray[np.float32]
 
-# How much the latest micro-batch counts in the measured pace.
+# How much the latest micro-batch counts in the measured pace, and the latest request in what is usual.
 _SHARE_OF_LATEST = 0.1
 # The pace is an estimate, and who is accepted is to be served: so much of the deadline is planned with.
-_PLANNED_SHARE = 0.8
+_PLANNED_SHARE = 0.75
+# What has not begun by then is given up, since an answer has to be computed and written, too.
+_LATEST_SHARE = 0.9
 
 
 class Scheduler:
@@ -47,7 +49,7 @@ class Scheduler:
     Args:
         threads: How many micro-batches are computed side by side at most; by default as many as the engines can.
         deadline_s: How long a request may take.
-        micro_batch_tokens: Limit of (texts × longest of them) in a micro-batch; by default what suits the engine.
+        micro_batch_tokens: Limit of the tokens of a micro-batch; by default what suits the engine.
         metrics: Where batches and times are counted.
     """
 
@@ -61,6 +63,8 @@ class Scheduler:
     ) -> None:
         self.deadline_s = deadline_s
         self.micro_batch_tokens = micro_batch_tokens
+        self.loop_late_s = 0.0
+        """How late the event loop is: about so long a request has waited before it came here."""
         self._most_threads = threads
         self._metrics = metrics
         # Guarded by the lock of the condition, which is told of whenever there is something for one more thread to do.
@@ -71,6 +75,7 @@ class Scheduler:
         self._alone = False
         self._closing = False
         self._paces: dict[Engine, float] = {}
+        self._usual_s = 0.0  # to compute a request
         # The event loop's.
         self._futures: dict[Job, asyncio.Future[Vectors]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -82,6 +87,16 @@ class Scheduler:
         """Tokens of all texts that wait, each text as wide as engines pad it."""
         with self._changed:
             return self._waiting.cost
+
+    def busy_s(self, coming: int) -> float:
+        """After how many seconds a request would be accepted again; 0 if it would be now.
+
+        Args:
+            coming: So many others are on their way here, and will be about as long as usual.
+        """
+        waiting_s = self._waiting_s()  # without the lock, for which those who refuse would wait: an estimate will do
+        wait_s = waiting_s + coming * self._usual_s
+        return max(0.0, self._over_s(wait_s, self.deadline_s)) if wait_s else 0.0
 
     async def compute(
         self,
@@ -120,7 +135,7 @@ class Scheduler:
         # Nothing is lost by making the future now: what has been computed meanwhile is told of by this same loop, later.
         future: asyncio.Future[Vectors] = loop.create_future()
         self._futures[job] = future
-        timer = loop.call_later(deadline_s, self._expire, job)
+        timer = loop.call_later(max(0.0, deadline_s * _LATEST_SHARE - self.loop_late_s), self._expire, job)
         try:
             return await future
         finally:
@@ -158,13 +173,23 @@ class Scheduler:
                 code="too_many_tokens",
             )
         before_s = self._waiting_s()
-        late_s = before_s + own_s - deadline_s * _PLANNED_SHARE
-        if before_s and late_s > 0:
-            raise TooBusyError(max(1.0, late_s))
+        over_s = self._over_s(before_s + own_s, deadline_s)
+        if before_s and over_s > 0:
+            raise TooBusyError(max(1.0, over_s))
+        if own_s:
+            # By its logarithm: one huge request among thousands says nothing of the next one.
+            self._usual_s = (
+                self._usual_s ** (1 - _SHARE_OF_LATEST) * own_s**_SHARE_OF_LATEST if self._usual_s else own_s
+            )
+
+    def _over_s(self, wait_s: float, deadline_s: float) -> float:
+        """By how much a wait is longer than what is planned for it."""
+        return self.loop_late_s + wait_s - deadline_s * _PLANNED_SHARE
 
     def _waiting_s(self) -> float:
         """How long it takes to compute all that waits; what has no measured pace yet does not count."""
-        return sum(cost * self._paces.get(engine, 0.0) for engine, cost in self._waiting.costs.items())
+        costs = tuple(self._waiting.costs.items())  # at once, so that nothing changes between
+        return sum(cost * self._paces.get(engine, 0.0) for engine, cost in costs)
 
     def _expire(self, job: Job) -> None:
         """The deadline has passed: what still waits is given up. If nothing does, the rest is there in a moment."""
@@ -239,7 +264,7 @@ class Scheduler:
             self._metrics.observe_batch(
                 texts=len(tokens),
                 tokens=int(tokens.lengths.sum()),
-                padded_tokens=batch.padded_tokens,
+                max_tokens=batch.max_tokens,
             )
 
     def _measure(self, batch: MicroBatch, took_s: float) -> None:

@@ -122,8 +122,8 @@ class ServedModel:
         tokens, skip_tokens = await self._tokenize(inputs, input_type or self.input_type)
         if self._metrics is not None:
             self._metrics.observe_stage("tokenize", time.perf_counter() - began)
-        num_tokens = int(tokens.lengths.sum())
-        if not truncate and tokens.truncated.any():
+        num_tokens, num_truncated = len(tokens.ids), int(np.count_nonzero(tokens.truncated))
+        if not truncate and num_truncated:
             place = int(tokens.truncated.argmax())
             raise RequestError(
                 f"input {place} is longer than the {self.max_tokens} tokens that {self.name} takes: shorten it, or let it be cut",
@@ -144,8 +144,7 @@ class ServedModel:
             self.encoder, tokens, skip_tokens=skip_tokens, client=client, deadline_s=deadline_s
         )
         if self._metrics is not None:
-            truncated = int(tokens.truncated.sum())
-            self._metrics.count_texts(self.name, texts=len(tokens), tokens=num_tokens, truncated=truncated)
+            self._metrics.count_texts(self.name, texts=len(tokens), tokens=num_tokens, truncated=num_truncated)
         return Answer(vectors, num_tokens, tokens.truncated)
 
     async def warm_up(self) -> None:

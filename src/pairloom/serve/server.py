@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pairloom.serve.service import Service
 from pairloom.serve.settings import Settings
+from pairloom.serve.shedding import Shedding
 
 # More than any proxy keeps an idle connection open by default (nginx 60 s), so that it is not we who close one just as it is used.
 _KEEP_ALIVE_S = 75
@@ -21,6 +22,7 @@ _KEEP_ALIVE_S = 75
 _MAX_HEAD_BYTES = 32 * 1024
 _TICKS_A_SECOND = 10
 _LAST_WORDS_S = 1.0
+_ACCEPTED_AT_ONCE = 16
 
 
 class Server(uvicorn.Server):
@@ -33,7 +35,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         settings = service.settings
-        config = uvicorn.Config(
+        config = Config(
+            Shedding(service.scheduler, settings.max_body_bytes, service.metrics),
             app,
             http=Protocol,
             ws="none",
@@ -48,12 +51,25 @@ class Server(uvicorn.Server):
             backlog=settings.max_connections,
             timeout_keep_alive=_KEEP_ALIVE_S,
             # Only whole seconds by its annotation; it waits for fractions as well.
-            timeout_graceful_shutdown=settings.drain_s,  # type: ignore[arg-type]
+            timeout_graceful_shutdown=settings.drain_s,
         )
         super().__init__(config)
-        self._readiness, self._metrics = service.readiness, service.metrics
+        self._readiness, self._metrics, self._scheduler = service.readiness, service.metrics, service.scheduler
+        self._ticked_s = 0.0
         self._ticks_of_a_round = max(1, round(settings.body_s * _TICKS_A_SECOND))
         self._silent: dict[Any, Any] = {}
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answers what comes to listening sockets, until it is asked to end."""
+        listening = sockets or []
+        # uvloop accepts one connection of each socket in a round, and a busy round takes long: what does not fit into the
+        # system's queue meanwhile would try again after seconds.
+        again = [one.dup() for one in listening for _ in range(_ACCEPTED_AT_ONCE - 1)]
+        try:
+            await super().serve(sockets=[*listening, *again])
+        finally:
+            for one in again:
+                one.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Other than uvicorn's own it does not note the signal to raise it again in the end: to have drained is to have done well.
@@ -67,6 +83,10 @@ class Server(uvicorn.Server):
             await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
 
     async def on_tick(self, counter: int) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        # From one tick to the next all that was to be read was read once.
+        self._scheduler.loop_late_s = max(0.0, now_s - self._ticked_s - 1 / _TICKS_A_SECOND) if self._ticked_s else 0.0
+        self._ticked_s = now_s
         if counter % _TICKS_A_SECOND == 0:
             self._metrics.refresh()
         if counter % self._ticks_of_a_round == 0:
@@ -86,11 +106,28 @@ class Server(uvicorn.Server):
         self._silent = silent
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's, which itself would take a head of any length."""
+class Config(uvicorn.Config):
+    """uvicorn's, with what connections need besides.
 
+    Args:
+        shedding: Says what is refused at once.
+        app: What answers all else.
+        options: As uvicorn takes them.
+    """
+
+    def __init__(self, shedding: Shedding, app: ASGIApp, **options: Any) -> None:
+        super().__init__(app, **options)
+        self.shedding = shedding
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, which itself would take a head of any length, and look at every request whether or not it can be answered."""
+
+    config: Config
     _in_head = False
     _head_bytes = 0
+    _refusal: bytes | None = None
+    """Of the request that is being read, if it is refused."""
 
     def on_message_begin(self) -> None:
         self._in_head = True
@@ -99,7 +136,37 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 0
-        super().on_headers_complete()
+        self._refusal = self._refused()
+        if self._refusal is None:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._refusal is None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        refusal, self._refusal = self._refusal, None
+        if refusal is None:
+            super().on_message_complete()
+        elif not self.transport.is_closing():
+            self.transport.write(refusal)
+            if not self._keeps_alive():
+                self.transport.close()
+            self.on_response_complete()
+
+    def _refused(self) -> bytes | None:
+        """The answer, if the request is refused at once; never while an earlier one of the connection is in hand."""
+        if (
+            self.expect_100_continue
+            or self.flow.write_paused
+            or not (self.cycle is None or self.cycle.response_complete)
+        ):
+            return None
+        method, keep_alive = self.parser.get_method(), self._keeps_alive()
+        return self.config.shedding.refusal(method, self.url, self.headers, keep_alive=keep_alive)
+
+    def _keeps_alive(self) -> bool:
+        return bool(self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive())
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

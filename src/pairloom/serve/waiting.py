@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pairloom.encode.engine import Engine
-from pairloom.encode.micro_batches import rows_above, rows_below
 from pairloom.encode.openvino_inputs import few_widths
 from pairloom.models.tokenizer import Tokens
 
-# Of what a micro-batch may hold, the share up to which padding is cheaper than another micro-batch: about what one costs
-# besides its tokens: an estimate.
-_PADDING_SHARE = 1 / 12
+# Padding of a micro-batch, as a share of the tokens that it may hold, up to which it is cheaper than another micro-batch. Engines
+# compute it in attention only, where it costs a tenth of a token or so, and a micro-batch costs some twenty tokens besides its own:
+# an estimate.
+_PADDING_SHARE = 1 / 2
 # What waits is shared among the streams that are free, but not into smaller parts than this, in tokens: the products of
 # fewer rows take longer by the row.
 _LEAST_TOKENS = 128
@@ -52,6 +52,8 @@ class Job:
             self.rows.setdefault(few_widths(length), []).append(row)
         self.cost = sum(width * len(rows) for width, rows in self.rows.items())
         """Of all its texts."""
+        self.size = len(tokens).bit_length()
+        """Jobs of one size have about as many texts."""
         self.vectors = np.empty((len(tokens), dimensions), dtype=np.float32)
         self.num_left = len(tokens)
         """Texts that are not computed yet."""
@@ -77,7 +79,7 @@ class MicroBatch:
         skip_tokens: As `Engine.embed` takes it.
         texts: Of each text its job, and its row there.
         cost: The sum of their widths.
-        padded_tokens: What is computed, padding and rows that are there for the shape included.
+        max_tokens: What the cost may be; a text that alone costs more comes alone.
         full: Whether there is as much in it as in those into which a long queue is cut.
         alone: Whether nothing else is computed meanwhile.
     """
@@ -86,7 +88,7 @@ class MicroBatch:
     skip_tokens: int
     texts: list[tuple[Job, int]]
     cost: int
-    padded_tokens: int
+    max_tokens: int
     full: bool
     alone: bool = False
 
@@ -102,16 +104,45 @@ class MicroBatch:
             job.vectors[row] = vector
 
 
+class _Jobs:
+    """Jobs of a client: those of different sizes take turns, and those of like size come as they came.
+
+    Were there turns among all of them, then of a long queue all would be begun and none done, until the time of all is over.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: OrderedDict[int, OrderedDict[Job, None]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._sizes)
+
+    def add(self, job: Job) -> None:
+        self._sizes.setdefault(job.size, OrderedDict())[job] = None
+
+    def discard(self, job: Job) -> None:
+        jobs = self._sizes[job.size]
+        del jobs[job]
+        if not jobs:
+            del self._sizes[job.size]
+
+    def first(self) -> Job:
+        return next(iter(next(iter(self._sizes.values()))))
+
+    def passed(self, job: Job) -> None:
+        """The turn of jobs of its size is over."""
+        self._sizes.move_to_end(job.size)
+
+
 @dataclass
 class _Client:
     """Who has texts waiting.
 
     Args:
-        jobs: In the order of their turns.
+        jobs: Of which some do.
         owed: Turns that were taken in advance, by texts that are longer than a micro-batch.
     """
 
-    jobs: OrderedDict[Job, None] = field(default_factory=OrderedDict)
+    jobs: _Jobs = field(default_factory=_Jobs)
     owed: float = 0.0
 
 
@@ -120,38 +151,39 @@ class _Bucket:
 
     def __init__(self) -> None:
         self.num_texts = 0
-        self._clients: OrderedDict[str, OrderedDict[Job, None]] = OrderedDict()
+        self._clients: OrderedDict[str, _Jobs] = OrderedDict()
 
     def add(self, job: Job, num_texts: int) -> None:
-        self._clients.setdefault(job.client, OrderedDict())[job] = None
+        self._clients.setdefault(job.client, _Jobs()).add(job)
         self.num_texts += num_texts
 
     def discard(self, job: Job, num_texts: int) -> None:
         """The job has no text of this width any more; so many less are here."""
         jobs = self._clients[job.client]
-        del jobs[job]
+        jobs.discard(job)
         if not jobs:
             del self._clients[job.client]
         self.num_texts -= num_texts
 
     def next(self) -> Job:
-        """Whose text comes next: one of each client in turn, and of each of its jobs in turn."""
-        job = next(iter(next(iter(self._clients.values()))))
+        """Whose text comes next: one of each client in turn, and of its jobs as they have their turns."""
+        job = next(iter(self._clients.values())).first()
         self.passed(job)
         return job
 
     def passed(self, job: Job) -> None:
         """The job's turn is over."""
-        self._clients[job.client].move_to_end(job)
+        self._clients[job.client].passed(job)
         self._clients.move_to_end(job.client)
 
 
 class Waiting:
     """The texts that wait. Everything takes time by the texts that are added or taken, not by those that wait.
 
-    Clients take turns, and within a client its jobs do. Whose turn it is leads a micro-batch with its longest text. Then come
-    texts that are nearly as long, whosever they are: what is computed together is then hardly padded. Among texts of one width,
-    too, clients take turns. So a single text waits until everybody else had one turn at most, whatever others have sent.
+    Clients take turns, and within a client its jobs of different sizes do. Whose turn it is leads a micro-batch with its longest
+    text. Then come texts that are nearly as long, whosever they are: what is computed together is then hardly padded. Among texts
+    of one width, too, clients take turns. So a single text waits for what is as short and came before it, and until everybody else
+    had one turn, whatever others have sent.
     This is deficit round robin (Shreedhar and Varghese, 1995), with a micro-batch as the quantum.
 
     Ordered dictionaries are used for their order alone: taking the first again and again is quick with them, and slow with
@@ -178,7 +210,7 @@ class Waiting:
 
     def add(self, job: Job) -> None:
         """Appends a job to those of its client; a client that had none comes after all others."""
-        self._clients.setdefault(job.client, _Client()).jobs[job] = None
+        self._clients.setdefault(job.client, _Client()).jobs.add(job)
         buckets = self._buckets.setdefault(job.key, {})
         for width, rows in job.rows.items():
             buckets.setdefault(width, _Bucket()).add(job, len(rows))
@@ -194,12 +226,11 @@ class Waiting:
         """The next micro-batch; something must be waiting.
 
         Args:
-            max_tokens: Limit of (texts × longest of them); by default what suits the engine. A text that alone is longer
-                comes alone.
+            max_tokens: Limit of their widths together; by default what suits the engine. A text that alone is longer comes alone.
             num_free: Streams among which what waits is shared.
         """
         client = self._whose_turn()
-        job = next(iter(client.jobs))
+        job = client.jobs.first()
         limit = max_tokens or job.engine.stream_tokens
         share = self._costs[job.engine] // num_free
         chosen = choose(
@@ -210,12 +241,11 @@ class Waiting:
         )
         # What stands behind the others is moved there before its last text may take it out altogether.
         self._clients.move_to_end(job.client)
-        client.jobs.move_to_end(job)
+        client.jobs.passed(job)
         texts = list(self._take(job, chosen))
-        size = rows_above(len(texts)) * max(chosen)
-        client.owed += max(0.0, size / limit - 1)
         cost = sum(width * count for width, count in chosen.items())
-        return MicroBatch(job.engine, job.skip_tokens, texts, cost, size, full=2 * size >= limit)
+        client.owed += max(0.0, cost / limit - 1)
+        return MicroBatch(job.engine, job.skip_tokens, texts, cost, limit, full=2 * cost >= limit)
 
     def _whose_turn(self) -> _Client:
         while True:
@@ -252,7 +282,7 @@ class Waiting:
             del self._buckets[job.key]
         if not job.rows:
             jobs = self._clients[job.client].jobs
-            del jobs[job]
+            jobs.discard(job)
             if not jobs:
                 del self._clients[job.client]
 
@@ -266,21 +296,20 @@ def choose(first: int, waiting: Mapping[int, int], max_tokens: int, *, most_padd
     """How many texts of which widths make a micro-batch with one that must be in it.
 
     Texts of its own width come first, and then those of the nearest widths, as long as padding stays below a limit: what is
-    further away had better wait for a micro-batch of its own. And since engines fill rows up to few numbers, a few texts are
-    left for the next one where that would be worth more than they are.
+    further away had better wait for a micro-batch of its own.
 
     Args:
         first: The width of that one.
         waiting: How many texts there are of each width.
-        max_tokens: Limit of (texts × widest of them).
-        most_padding: Limit of tokens of padding.
+        max_tokens: Limit of their widths together.
+        most_padding: Limit of what is missing to (texts × widest of them).
 
     Returns:
         Numbers of texts by their widths; the first's own is the first.
     """
     rows = min(waiting[first], max(1, max_tokens // first))
     chosen = {first: rows}
-    widest, padding_left = first, most_padding
+    widest, left, padding_left = first, max_tokens - rows * first, most_padding
     narrower = sorted(width for width in waiting if width < first)
     wider = sorted((width for width in waiting if width > first), reverse=True)
     while narrower or wider:
@@ -290,28 +319,17 @@ def choose(first: int, waiting: Mapping[int, int], max_tokens: int, *, most_padd
             break
         if up < down:
             width = wider.pop()
-            count = min(waiting[width], max_tokens // width - rows)
+            count = min(waiting[width], left // width)
             if count < 1:
                 wider.clear()
                 continue
             widest, padding_left = width, padding_left - int(up)
         else:
             width = narrower.pop()
-            count = min(waiting[width], max_tokens // widest - rows, padding_left // int(down))
+            count = min(waiting[width], left // width, padding_left // int(down))
             if count < 1:
                 break
             padding_left -= count * int(down)
         chosen[width] = count
-        rows += count
-    if (rows_above(rows) - rows) * widest > padding_left:
-        _leave(chosen, rows - rows_below(rows))
+        rows, left = rows + count, left - count * width
     return chosen
-
-
-def _leave(chosen: dict[int, int], count: int) -> None:
-    """Takes texts back that were chosen last."""
-    while count:
-        width, number = chosen.popitem()
-        if number > count:
-            chosen[width] = number - count
-        count -= min(number, count)
