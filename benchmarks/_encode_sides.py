@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -102,35 +103,40 @@ class Ours(_Side):
         with self._budget(budget):
             return self._timed(corpus, ("encode", budget), self.encoder.encode)
 
-    def embed(self, corpus: str, fixed: int | None = None) -> Figures:
+    def embed(self, corpus: str, fixed: int | None = None, padded: bool = False) -> Figures:
         """A pass of the engine alone, over tokens made ahead.
 
         Args:
             corpus: Its name.
             fixed: Texts a batch, in input order; by default the engine makes the batches.
+            padded: Whether fixed batches are padded to the longest text.
         """
         tokenizer = self.encoder.model.tokenizer()
         texts = self._corpora[corpus]["texts"]
         parts = [tokenizer(part) for part in (in_order(texts, fixed) if fixed else [texts])]
-        embed = self._embed_as_it_is if fixed else self._engine.embed
-        return self._timed(corpus, ("embed", fixed), lambda _: [embed(tokens) for tokens in parts])
+        embed = partial(self._embed_as_it_is, padded=padded) if fixed else self._engine.embed
+        return self._timed(corpus, ("embed", fixed, padded), lambda _: [embed(tokens) for tokens in parts])
 
-    def encode_fixed(self, corpus: str, fixed: int) -> Figures:
+    def encode_fixed(self, corpus: str, fixed: int, padded: bool = False) -> Figures:
         """A pass in batches of so many texts in input order, each tokenized when its turn comes."""
         tokenizer = self.encoder.model.tokenizer()
 
         def run(texts: list[str]) -> None:
             for part in in_order(texts, fixed):
-                self._embed_as_it_is(tokenizer(part))
+                self._embed_as_it_is(tokenizer(part), padded=padded)
 
-        return self._timed(corpus, ("encode_fixed", fixed), run)
+        return self._timed(corpus, ("encode_fixed", fixed, padded), run)
 
     def latency(self, corpus: str, callers: int, calls: int) -> Figures:
         """See `_Side`."""
         return self._latency(corpus, callers, calls, self.encoder.encode)
 
-    def _embed_as_it_is(self, tokens: Tokens) -> npt.NDArray[np.float32]:
+    def _embed_as_it_is(self, tokens: Tokens, padded: bool) -> npt.NDArray[np.float32]:
         """All at once, on all cores."""
+        if padded:
+            from benchmarks._encode_padded import embed_padded
+
+            return embed_padded(self._engine, self.encoder.model, tokens)
         vectors: npt.NDArray[np.float32] = self._engine.embed_micro_batch(tokens, alone=True)
         return vectors
 

@@ -87,18 +87,21 @@ def tune(bench: Bench, texts: Corpus) -> Figures | None:
 
 
 def batches(bench: Bench) -> None:
-    """Beside the same compiled graph fed fixed batches of 32 texts in input order, each on all cores."""
+    """Beside the same compiled graph fed fixed batches of 32 texts in input order, padded or not, each on all cores."""
     for texts in bench.texts(mixed=True):
         print(f"  {texts.describe()}", flush=True)
         given: dict[str, Any] = {"corpus": texts.name}
         fixed = given | {"fixed": FIXED_TEXTS}
+        padded = fixed | {"padded": True}
         with contextlib.ExitStack() as stack:
             for name, apart in bench.ours(stack, texts).items():
                 from_texts: dict[str, Worker] = {
+                    f"{name}, fixed batches, padded": (apart, "encode_fixed", padded),
                     f"{name}, fixed batches": (apart, "encode_fixed", fixed),
                     name: (apart, "encode", given),
                 }
                 from_tokens: dict[str, Worker] = {
+                    f"{name}, from tokens, fixed batches, padded": (apart, "embed", padded),
                     f"{name}, from tokens, fixed batches": (apart, "embed", fixed),
                     f"{name}, from tokens": (apart, "embed", given),
                 }

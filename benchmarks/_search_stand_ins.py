@@ -12,7 +12,7 @@ from pairloom.search.index.calibrate import Sample, draw_sample, recalls
 from pairloom.search.index.flat_file import FlatFile
 from pairloom.search.index.vector_index import VectorIndex
 
-_EFFORTS = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_EFFORTS = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096)
 _MOVED = (0.2, 0.3, 0.35, 0.4, 0.5)
 _DEPTH = 200
 

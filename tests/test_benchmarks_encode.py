@@ -15,13 +15,16 @@ from benchmarks._encode_agreement import agreement
 from benchmarks._encode_apart import Apart
 from benchmarks._encode_bulk import kill_shares
 from benchmarks._encode_latency import latency_ratio
+from benchmarks._encode_padded import embed_padded, padded_inputs
 from benchmarks._encode_products import best_rate
 from benchmarks._encode_sides import in_order
 from benchmarks._encode_table import shares
 from benchmarks._encode_texts import corpora, random_model, single_words, texts_of_length, write_short_texts
 from benchmarks._encode_watch import course, differing, watch
+from benchmarks._train_models import Family
 from benchmarks._train_table import Figures, Rounds
 
+from pairloom.encode.openvino_engine import OpenVINOEngine
 from pairloom.models.read import read_model
 from tests.test_benchmarks import ROOT, command
 
@@ -201,6 +204,18 @@ def test_a_file_of_short_texts_has_as_many_lines_as_are_asked_for(tmp_path: Path
     assert len(lines) == 60_000
     assert {len(line.split()) for line in lines} == set(range(3, 17))
     assert set(" ".join(lines[:100]).split()) == {"a", "bc"}
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_padded_batches_give_the_vectors_that_the_engine_gives(tmp_path: Path, family: Family) -> None:
+    model = read_model(
+        random_model(tmp_path / "model", family, layers=2, width=32, max_tokens=64, toy=True, spread=0.2)
+    )
+    engine = OpenVINOEngine(model, precision="float32")
+    tokens = model.tokenizer()(["a b", "c d e f g h i j k l m n o p q", "r"])
+    inputs = padded_inputs(model, tokens)
+    assert len(inputs["ids"]) >= 3 * int(tokens.lengths.max()) > int(tokens.lengths.sum())
+    np.testing.assert_allclose(embed_padded(engine, model, tokens), engine.embed(tokens), atol=1e-5)
 
 
 def test_texts_in_order_are_cut_into_parts_and_none_is_lost() -> None:

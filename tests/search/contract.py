@@ -18,9 +18,10 @@ from pairloom import DualEncoder, Encoder
 from pairloom.encode.dual_encoder import AnyEncoder
 from pairloom.errors import CollectionError, PairloomError, UsageError
 from pairloom.records import Document, Hit
+from pairloom.search.any_collection import AnyCollection
 from pairloom.search.filters.conditions import matches
 from pairloom.search.filters.language import parse_filter
-from pairloom.search.protocol import AnyCollection, FieldType, Mode
+from pairloom.search.protocol import FieldType, Mode
 
 MODES: tuple[Mode, ...] = ("vector", "words", "hybrid")
 DIMENSIONS = 8

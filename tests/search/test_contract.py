@@ -24,7 +24,8 @@ from pairloom.models.dual import DualModel
 from pairloom.models.read import read_model
 from pairloom.models.write import write_model
 from pairloom.records import Document
-from pairloom.search.protocol import AnyCollection, FieldType
+from pairloom.search.any_collection import AnyCollection
+from pairloom.search.protocol import FieldType
 from pairloom.search.qdrant.collection import QdrantCollection
 from pairloom.search.qdrant.server import connect
 from tests.search.contract import (

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pairloom import Collection, Document, Encoder
 from pairloom.models.tokenizer import Tokens
-from pairloom.search.protocol import AnyCollection
+from pairloom.search.any_collection import AnyCollection
 from pairloom.serve.scheduled import scheduled
 from pairloom.serve.scheduler import Scheduler
 from pairloom.serve.service import Service

@@ -13,7 +13,7 @@ import pytest
 
 from pairloom import Collection, Document
 from pairloom.search import ledger
-from pairloom.search.protocol import AnyCollection
+from pairloom.search.any_collection import AnyCollection
 from pairloom.search.settings import Settings
 from pairloom.serve.errors import RequestError
 from pairloom.serve.metrics import Metrics

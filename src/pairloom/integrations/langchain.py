@@ -9,7 +9,8 @@ from pydantic import SkipValidation
 from pairloom.encode.dual_encoder import AnyEncoder, DualEncoder, load_encoder
 from pairloom.encode.encoder import Encoder
 from pairloom.errors import MissingExtraError
-from pairloom.search.protocol import AnyCollection, Filter, Mode
+from pairloom.search.any_collection import AnyCollection
+from pairloom.search.protocol import Filter, Mode
 
 try:
     from langchain_core.callbacks import CallbackManagerForRetrieverRun

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pairloom.encode.dual_encoder import AnyEncoder, load_encoder
-from pairloom.encode.similarity import normalize
-from pairloom.errors import ModelError, UsageError
+from pairloom.choices import Similarity
+from pairloom.encode.dual_encoder import AnyEncoder
+from pairloom.errors import UsageError
 from pairloom.progress import meter
 from pairloom.records import Document, Hit
-from pairloom.search import checking, verifying
 from pairloom.search import rows as tables
+from pairloom.search import verifying
+from pairloom.search.any_collection import AnyCollection
 from pairloom.search.building import Builder
-from pairloom.search.filters.conditions import Condition, check_fields
+from pairloom.search.filters.conditions import Condition
 from pairloom.search.filters.frequent import frequent_values
-from pairloom.search.filters.language import parse_filter
 from pairloom.search.finding import Finder, put_weights, weights_of
 from pairloom.search.identity import ModelIdentity
 from pairloom.search.ledger import Ledger, get, is_collection
-from pairloom.search.protocol import FieldValues, Filter, Mode, Vectors, Written
+from pairloom.search.protocol import FieldType, FieldValues, Filter, Mode, Vectors, Written
 from pairloom.search.settings import Settings
 from pairloom.search.state import States
 from pairloom.search.writing import Writer
@@ -37,8 +36,8 @@ _READ_DOCUMENTS = 1_024
 _DELETED_AT_ONCE = 4_096
 
 
-class Collection:
-    """A folder of documents to be searched; see `pairloom.search.protocol.AnyCollection` for what it can do.
+class Collection(AnyCollection):
+    """A folder of documents to be searched; see `pairloom.search.any_collection.AnyCollection` for what it can do.
 
     All that was acknowledged is in one file that changes by transactions; what makes searching quick is derived from it, and
     built and replaced in the background. Any number of threads and processes may search while one writes.
@@ -83,138 +82,43 @@ class Collection:
         about = self._ledger.about
         self.settings = Settings(**about["settings"])
         model = about["model"]
-        self.model = None if model is None else ModelIdentity(**{**model, "names": tuple(model["names"])})
-        """Whose vectors these are; None if they came without a model."""
+        self._model = None if model is None else ModelIdentity(**{**model, "names": tuple(model["names"])})
+        self._dimensions: int = about["dimensions"]
+        self._similarity: Similarity = about["similarity"]
         if encoder is not None:
-            self._check(encoder)
+            self._check(ModelIdentity.of(encoder))
         self._encoder = encoder
         self._background = background
-        self.dimensions: int = about["dimensions"]
-        self.similarity_name: str = about["similarity"]
         dtype = np.dtype(self.settings.storage).newbyteorder("<")
         self._states = States(self._ledger, dtype, self.dimensions, self._on_damage)
         self._builder = Builder(self._ledger, self.settings, self._states, dtype, self.dimensions)
         self._finder = Finder(self._ledger, self._states)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def __len__(self) -> int:
-        return self.count()
+    @property
+    def where(self) -> str:
+        return str(self.path)
 
     @property
-    def encoder(self) -> AnyEncoder:
-        """The model, loaded when it is first needed.
+    def similarity_name(self) -> Similarity:
+        return self._similarity
 
-        Raises:
-            ModelError: It cannot be loaded, or is not as it was.
-            UsageError: The collection has none.
-        """
-        if self._encoder is None:
-            if self.model is None:
-                raise UsageError(f"{self.path}: was made without a model; give vectors, or open it with the model")
-            try:
-                encoder = load_encoder(*self.model.names)
-            except ModelError as error:
-                raise ModelError(
-                    f"{self.path}: the model that made it cannot be loaded ({error}); say where it is with --model"
-                ) from None
-            self._check(encoder)
-            self._encoder = encoder
-        return self._encoder
+    @property
+    def dimensions(self) -> int:
+        return self._dimensions
 
-    def add(
-        self,
-        documents: Iterable[Document],
-        *,
-        vectors: Vectors | None = None,
-        duplicates: float | None = None,
-        show_progress: bool = False,
-    ) -> Written:
-        return self._write(documents, vectors, duplicates, show_progress, replace=False)
+    @property
+    def model(self) -> ModelIdentity | None:
+        return self._model
 
-    def upsert(
-        self,
-        documents: Iterable[Document],
-        *,
-        vectors: Vectors | None = None,
-        duplicates: float | None = None,
-        show_progress: bool = False,
-    ) -> Written:
-        return self._write(documents, vectors, duplicates, show_progress, replace=True)
-
-    def delete(self, ids: Iterable[str] = (), *, filter: Filter | None = None) -> int:
-        if isinstance(ids, str):
-            raise UsageError("what is to be deleted is a string, not several ids")
-        condition = None if filter is None else self._condition(filter)
-        wanted = list(dict.fromkeys(map(checking.check_id, ids)))
-        deleted = 0
-        with self._ledger.locked():
-            with self._finder.reading() as (connection, state):
-                rows = [stored.row for stored in tables.find(connection, wanted).values()]
-                if condition is not None:
-                    rows += state.rows[self._finder.mask(connection, state, condition)].tolist()
-            rows = list(dict.fromkeys(rows))
-            for begin in range(0, len(rows), _DELETED_AT_ONCE):
-                with self._ledger.writing() as connection:
-                    deleted += tables.remove(connection, rows[begin : begin + _DELETED_AT_ONCE])
-        if deleted:
-            self._build_if_due()
-        return deleted
-
-    def search(
-        self,
-        query: str | npt.NDArray[np.floating],
-        k: int = 10,
-        *,
-        mode: Mode = "hybrid",
-        filter: Filter | None = None,
-        vectors: npt.NDArray[np.floating] | None = None,
-    ) -> list[Hit]:
-        given = None if vectors is None else np.asarray(vectors)[None]
-        if isinstance(query, np.ndarray):
-            if query.ndim != 1:
-                raise UsageError(f"the query is an array of {query.ndim} dimensions; a vector has one")
-            return self.search_many(query[None], k, mode=mode, filter=filter, vectors=given)[0]
-        return self.search_many([query], k, mode=mode, filter=filter, vectors=given)[0]
-
-    def search_many(
-        self,
-        queries: Sequence[str] | npt.NDArray[np.floating],
-        k: int = 10,
-        *,
-        mode: Mode = "hybrid",
-        filter: Filter | None = None,
-        vectors: npt.NDArray[np.floating] | None = None,
-    ) -> list[list[Hit]]:
-        checking.check_search(queries, k, mode)
-        condition = None if filter is None else self._condition(filter)
-        texts, given = checking.texts_and_vectors(queries, vectors)
-        if not len(queries):
-            return []
-        made: Vectors | None = None
-        if given is not None:
-            made = self._checked_vectors(given)
-        elif texts is not None and mode != "words":
-            made = self._comparable(self.encoder.encode_query(texts))
-        return self._finder.search(made, texts, k, "vector" if texts is None else mode, condition)
-
-    def get(self, ids: Iterable[str]) -> list[Document | None]:
-        if isinstance(ids, str):
-            raise UsageError("what is asked for is a string, not several ids")
-        wanted = list(map(checking.check_id, ids))
-        with self._ledger.reading() as connection:
-            found = tables.read_by_id(connection, list(dict.fromkeys(wanted)))
-        return [found.get(one) for one in wanted]
+    @property
+    def fields(self) -> Mapping[str, FieldType] | None:
+        return self.settings.fields
 
     def count(self, filter: Filter | None = None) -> int:
-        if filter is None:
+        condition = self._condition(filter)
+        if condition is None:
             with self._ledger.reading() as connection:
                 return int(get(connection, "count"))
-        condition = self._condition(filter)
         with self._finder.reading() as (connection, state):
             return int(self._finder.mask(connection, state, condition).sum())
 
@@ -264,19 +168,10 @@ class Collection:
 
     @property
     def weights(self) -> tuple[float, float]:
-        """How much meaning and words count when they are fused."""
         with self._ledger.reading() as connection:
             return weights_of(connection)
 
-    def set_weights(self, *, vector: float, words: float) -> None:
-        """Sets how much meaning and words count when they are fused, for this and all later searches."""
-        if not (vector >= 0 and words >= 0 and 0 < vector + words < np.inf):
-            raise UsageError(f"weights are {vector} and {words}; neither is less than 0, and one is more")
-        with self._ledger.writing() as connection:
-            put_weights(connection, (vector, words))
-
     def info(self) -> dict[str, Any]:
-        """What the collection is, and how it is searched, as JSON values."""
         with self._finder.reading() as (connection, state):
             index = get(connection, "index")
             about = get(connection, "about")
@@ -329,36 +224,50 @@ class Collection:
         self,
         documents: Iterable[Document],
         vectors: Vectors | None,
-        duplicates: float | None,
-        show_progress: bool,
+        encoder: AnyEncoder | None,
         *,
         replace: bool,
+        duplicates: float | None,
+        show_progress: bool,
     ) -> Written:
-        if vectors is not None:
-            vectors = self._checked_vectors(np.asarray(vectors))
-        encoder = None if vectors is not None else self.encoder
         writer = Writer(
             self._ledger, self.settings, encoder, self._comparable, self._finder.nearest, self._build_if_due
         )
         with self._ledger.locked():
             return writer.write(documents, vectors, replace=replace, duplicates=duplicates, show_progress=show_progress)
 
-    def _condition(self, given: Filter) -> Condition:
-        condition = parse_filter(given)
-        check_fields(condition, self.settings.fields)
-        return condition
+    def _delete(self, ids: Sequence[str], condition: Condition | None) -> int:
+        deleted = 0
+        with self._ledger.locked():
+            with self._finder.reading() as (connection, state):
+                rows = [stored.row for stored in tables.find(connection, ids).values()]
+                if condition is not None:
+                    rows += state.rows[self._finder.mask(connection, state, condition)].tolist()
+            rows = list(dict.fromkeys(rows))
+            for begin in range(0, len(rows), _DELETED_AT_ONCE):
+                with self._ledger.writing() as connection:
+                    deleted += tables.remove(connection, rows[begin : begin + _DELETED_AT_ONCE])
+        if deleted:
+            self._build_if_due()
+        return deleted
 
-    def _comparable(self, vectors: npt.NDArray[Any]) -> Vectors:
-        return normalize(vectors) if self.similarity_name == "cosine" else np.asarray(vectors, np.float32)
+    def _find(
+        self,
+        vectors: Vectors | None,
+        texts: Sequence[str] | None,
+        k: int,
+        mode: Mode,
+        condition: Condition | None,
+    ) -> list[list[Hit]]:
+        return self._finder.search(vectors, texts, k, mode, condition)
 
-    def _checked_vectors(self, vectors: npt.NDArray[Any]) -> Vectors:
-        checking.check_vectors(vectors, self.dimensions, self.similarity_name)
-        return self._comparable(vectors)
+    def _read(self, ids: Sequence[str]) -> dict[str, Document]:
+        with self._ledger.reading() as connection:
+            return tables.read_by_id(connection, ids)
 
-    def _check(self, encoder: AnyEncoder) -> None:
-        if self.model is None:
-            raise UsageError(f"{self.path}: holds vectors that came without a model; open it without one")
-        self.model.check(ModelIdentity.of(encoder), str(self.path))
+    def _put_weights(self, weights: tuple[float, float]) -> None:
+        with self._ledger.writing() as connection:
+            put_weights(connection, weights)
 
     def _on_damage(self, sentence: str) -> None:
         if self._background:

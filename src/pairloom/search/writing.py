@@ -84,7 +84,7 @@ class Writer:
         duplicates: float | None,
         show_progress: bool,
     ) -> Written:
-        """Writes documents, block by block; see `pairloom.search.protocol.AnyCollection.add`."""
+        """Writes documents, block by block; see `pairloom.search.any_collection.AnyCollection.add`."""
         total = len(documents) if isinstance(documents, Sized) else None
         if vectors is not None and total not in (None, len(vectors)):
             raise UsageError(f"there are {total:,} documents and {len(vectors):,} vectors; each document has one")

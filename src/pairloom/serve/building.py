@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 from pairloom.encode.dual_encoder import AnyEncoder, DualEncoder
 from pairloom.errors import ModelError, UsageError
+from pairloom.search.any_collection import AnyCollection
 from pairloom.search.identity import ModelIdentity
 from pairloom.search.opening import open_with
-from pairloom.search.protocol import AnyCollection
 from pairloom.serve.metrics import Metrics
 from pairloom.serve.scheduled import scheduled
 from pairloom.serve.scheduler import Scheduler

@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from pairloom.errors import UsageError
 from pairloom.records import Document
+from pairloom.search.any_collection import AnyCollection
 from pairloom.search.checking import check_document, check_id
-from pairloom.search.protocol import AnyCollection, Filter, Written
+from pairloom.search.protocol import Filter, Written
 from pairloom.serve.answers import answered, failing
 from pairloom.serve.bodies import Body, described, read
 from pairloom.serve.errors import RequestError

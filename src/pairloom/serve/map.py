@@ -16,7 +16,8 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pairloom.search.protocol import AnyCollection, Vectors
+from pairloom.search.any_collection import AnyCollection
+from pairloom.search.protocol import Vectors
 from pairloom.serve.answers import answered, failing
 from pairloom.serve.bodies import refused
 from pairloom.serve.served_collection import no_collection, served_collection

@@ -14,7 +14,8 @@ from starlette.responses import Response
 
 from pairloom.errors import UsageError
 from pairloom.records import Hit
-from pairloom.search.protocol import AnyCollection, FieldValues, Mode, Vectors
+from pairloom.search.any_collection import AnyCollection
+from pairloom.search.protocol import FieldValues, Mode, Vectors
 from pairloom.serve.answers import answered, failing
 from pairloom.serve.bodies import Body, described, read
 from pairloom.serve.documents import add_document_routes

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pairloom.errors import BusyError
-from pairloom.search.protocol import AnyCollection
+from pairloom.search.any_collection import AnyCollection
 from pairloom.serve.errors import RequestError
 from pairloom.serve.scheduled import asking_for
 from pairloom.serve.threads import Threads

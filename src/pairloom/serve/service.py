@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pairloom.serve.readiness import Readiness
 
 if TYPE_CHECKING:
-    from pairloom.search.protocol import AnyCollection
+    from pairloom.search.any_collection import AnyCollection
     from pairloom.serve.metrics import Metrics
     from pairloom.serve.scheduler import Scheduler
     from pairloom.serve.served_model import ServedModel

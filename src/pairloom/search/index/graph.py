@@ -43,7 +43,9 @@ CONSTRUCTION_EFFORT = 100
 CHUNK_ROWS = 1024
 # Measured: one more in efSearch takes the time of comparing with so many vectors in their order.
 ROWS_PER_EFFORT = 100.0
-_EFFORTS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+_EFFORTS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
+# Larger ones are worth trying only where they still take less time than comparing with all.
+_ALWAYS_TRIED = 2048
 _COPIED_ROWS = 1 << 16
 
 
@@ -100,7 +102,8 @@ class Graph:
     @property
     def efforts(self) -> Sequence[int]:
         """The values of efSearch worth trying."""
-        return _EFFORTS
+        most = max(_ALWAYS_TRIED, int(len(self._flat) / ROWS_PER_EFFORT))
+        return [effort for effort in _EFFORTS if effort <= most]
 
     @property
     def most_candidates(self) -> int:

@@ -7,8 +7,9 @@ from dataclasses import fields
 
 from pairloom.progress import Meter, meter
 from pairloom.records import Document
+from pairloom.search.any_collection import AnyCollection
 from pairloom.search.ingest.documents import DocumentSource, Source
-from pairloom.search.protocol import AnyCollection, Written
+from pairloom.search.protocol import Written
 
 # Drawing progress takes longer than reading a document.
 _ADVANCE_EVERY = 256

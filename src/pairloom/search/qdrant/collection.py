@@ -5,20 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pairloom.choices import Similarity
-from pairloom.encode.dual_encoder import AnyEncoder, load_encoder
-from pairloom.encode.similarity import normalize
-from pairloom.errors import MissingExtraError, ModelError, UsageError
+from pairloom.encode.dual_encoder import AnyEncoder
+from pairloom.errors import MissingExtraError, UsageError
 from pairloom.records import Document, Hit
-from pairloom.search.checking import check_id, check_search, check_vectors, texts_and_vectors
-from pairloom.search.filters.conditions import check_fields
-from pairloom.search.filters.language import parse_filter
+from pairloom.search.any_collection import AnyCollection
+from pairloom.search.filters.conditions import Condition
 from pairloom.search.identity import ModelIdentity
 from pairloom.search.protocol import FieldType, FieldValues, Filter, Mode, Vectors, Written
 from pairloom.search.qdrant.address import collection_place
@@ -41,8 +38,8 @@ except ImportError:
     raise MissingExtraError("a collection on a Qdrant server", "qdrant-client", "qdrant") from None
 
 
-class QdrantCollection:
-    """A collection on a Qdrant server; see `pairloom.search.protocol.AnyCollection` for what it can do.
+class QdrantCollection(AnyCollection):
+    """A collection on a Qdrant server; see `pairloom.search.any_collection.AnyCollection` for what it can do.
 
     What it returns from has been made by the server: a document that was added is found by the next search. Several processes may
     write at once; of two versions of a document the later counts. Searching by vector is approximate where the server has built
@@ -93,9 +90,9 @@ class QdrantCollection:
         replicas: int = 1,
         client: QdrantClient | None = None,
     ) -> None:
-        self.where = collection_place(location, name)
+        self._where = collection_place(location, name)
         self._is_own_client = client is None
-        self._points = Points(client or connect(location), name, self.where)
+        self._points = Points(client or connect(location), name, self._where)
         self._writing = threading.RLock()
         model = model if encoder is None else ModelIdentity.of(encoder)
         if model is not None:
@@ -119,76 +116,25 @@ class QdrantCollection:
             raise
         self._encoder = encoder
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def __len__(self) -> int:
-        return self.count()
+    @property
+    def where(self) -> str:
+        return self._where
 
     @property
-    def similarity_name(self) -> str:
-        """``cosine`` or ``dot``."""
+    def similarity_name(self) -> Similarity:
         return self._about.similarity
 
     @property
     def dimensions(self) -> int:
-        """Numbers in a vector."""
         return self._about.dimensions
 
     @property
     def model(self) -> ModelIdentity | None:
-        """Whose vectors these are; None if they came without a model."""
         return self._about.model
 
     @property
     def fields(self) -> Mapping[str, FieldType]:
-        """The fields that may be filtered by."""
         return self._about.fields
-
-    @property
-    def encoder(self) -> AnyEncoder:
-        """The model, loaded when it is first needed.
-
-        Raises:
-            ModelError: It cannot be loaded.
-            CollectionError: It is not as it was.
-            UsageError: The collection has none.
-        """
-        if self._encoder is None:
-            if self.model is None:
-                raise UsageError(f"{self.where}: was made without a model; give vectors")
-            try:
-                encoder = load_encoder(*self.model.names)
-            except ModelError as error:
-                raise ModelError(
-                    f"{self.where}: the model that made it cannot be loaded ({error}); say where it is with --model"
-                ) from None
-            self._check(ModelIdentity.of(encoder))
-            self._encoder = encoder
-        return self._encoder
-
-    def add(
-        self,
-        documents: Iterable[Document],
-        *,
-        vectors: Vectors | None = None,
-        duplicates: float | None = None,
-        show_progress: bool = False,
-    ) -> Written:
-        return self._write(documents, vectors, duplicates, show_progress, replacing=False)
-
-    def upsert(
-        self,
-        documents: Iterable[Document],
-        *,
-        vectors: Vectors | None = None,
-        duplicates: float | None = None,
-        show_progress: bool = False,
-    ) -> Written:
-        return self._write(documents, vectors, duplicates, show_progress, replacing=True)
 
     def load(self, documents: Sequence[Document], vectors: Vectors) -> None:
         """Writes documents with their vectors [N, D], whatever is there, without looking. To do it again changes nothing."""
@@ -196,70 +142,8 @@ class QdrantCollection:
         with self._writing:
             self._writer(None).load(documents, vectors)
 
-    def delete(self, ids: Iterable[str] = (), *, filter: Filter | None = None) -> int:
-        if isinstance(ids, str):
-            raise UsageError("what is to be deleted is a string, not several ids")
-        condition = self._condition(filter)
-        wanted = list(dict.fromkeys(map(check_id, ids)))
-        with self._writing:
-            deleted = self._points.delete(wanted)
-            return deleted if condition is None else deleted + self._points.delete_all(condition)
-
-    def search(
-        self,
-        query: str | npt.NDArray[np.floating],
-        k: int = 10,
-        *,
-        mode: Mode = "hybrid",
-        filter: Filter | None = None,
-        vectors: npt.NDArray[np.floating] | None = None,
-    ) -> list[Hit]:
-        given = None if vectors is None else np.asarray(vectors)[None]
-        if isinstance(query, np.ndarray):
-            if query.ndim != 1:
-                raise UsageError(f"the query is an array of {query.ndim} dimensions; a vector has one")
-            return self.search_many(query[None], k, mode=mode, filter=filter, vectors=given)[0]
-        return self.search_many([query], k, mode=mode, filter=filter, vectors=given)[0]
-
-    def search_many(
-        self,
-        queries: Sequence[str] | npt.NDArray[np.floating],
-        k: int = 10,
-        *,
-        mode: Mode = "hybrid",
-        filter: Filter | None = None,
-        vectors: npt.NDArray[np.floating] | None = None,
-    ) -> list[list[Hit]]:
-        check_search(queries, k, mode)
-        condition = self._condition(filter)
-        texts, given = texts_and_vectors(queries, vectors)
-        if not len(queries):
-            return []
-        made: Vectors | None = None
-        if given is not None:
-            made = self._checked_vectors(given)
-        elif texts is not None and mode != "words":
-            made = self._comparable(self.encoder.encode_query(texts))
-        if texts is None or mode == "vector":
-            assert made is not None
-            return self._hits([Plan([by_vector(one, k, condition)]) for one in made], k, None)
-        words = [query_vector(text) for text in texts]
-        if mode == "words":
-            return self._hits([Plan([by_words(one, k, condition)] if one.indices else []) for one in words], k, texts)
-        assert made is not None
-        plans = [self._plan(vector, one, k, condition) for vector, one in zip(made, words, strict=True)]
-        return self._hits(plans, k, texts)
-
-    def get(self, ids: Iterable[str]) -> list[Document | None]:
-        if isinstance(ids, str):
-            raise UsageError("what is asked for is a string, not several ids")
-        wanted = list(map(check_id, ids))
-        found = (read_document(point.payload, self.where) for point in self._points.read(list(dict.fromkeys(wanted))))
-        documents = {document.id: document for document in found}
-        return [documents.get(id_) for id_ in wanted]
-
     def count(self, filter: Filter | None = None) -> int:
-        return self._points.count(self._condition(filter))
+        return self._points.count(_as_qdrant(self._condition(filter)))
 
     def documents(self) -> Iterator[Document]:
         return self._points.documents()
@@ -288,18 +172,9 @@ class QdrantCollection:
 
     @property
     def weights(self) -> tuple[float, float]:
-        """How much meaning and words count when they are fused."""
         return self._about.weights
 
-    def set_weights(self, *, vector: float, words: float) -> None:
-        """Sets how much meaning and words count when they are fused, for this and for whoever opens the collection later."""
-        if not (vector >= 0 and words >= 0 and 0 < vector + words < np.inf):
-            raise UsageError(f"weights are {vector} and {words}; neither is less than 0, and one is more")
-        with self._writing:
-            self._change_about(weights=(float(vector), float(words)))
-
     def info(self) -> dict[str, Any]:
-        """What the collection is, and how the server keeps it, as JSON values."""
         with self._points.asking() as client:
             info = client.get_collection(self._points.name)
         about = self._about
@@ -342,18 +217,49 @@ class QdrantCollection:
         self,
         documents: Iterable[Document],
         vectors: Vectors | None,
+        encoder: AnyEncoder | None,
+        *,
+        replace: bool,
         duplicates: float | None,
         show_progress: bool,
-        *,
-        replacing: bool,
     ) -> Written:
-        if vectors is not None:
-            vectors = self._checked_vectors(np.asarray(vectors))
         with self._writing:
-            writer = self._writer(None if vectors is not None else self.encoder)
-            return writer.write(
-                documents, vectors, replacing=replacing, duplicates=duplicates, show_progress=show_progress
+            return self._writer(encoder).write(
+                documents, vectors, replacing=replace, duplicates=duplicates, show_progress=show_progress
             )
+
+    def _delete(self, ids: Sequence[str], condition: Condition | None) -> int:
+        with self._writing:
+            deleted = self._points.delete(ids)
+            return deleted if condition is None else deleted + self._points.delete_all(as_qdrant(condition))
+
+    def _find(
+        self,
+        vectors: Vectors | None,
+        texts: Sequence[str] | None,
+        k: int,
+        mode: Mode,
+        condition: Condition | None,
+    ) -> list[list[Hit]]:
+        only = _as_qdrant(condition)
+        if mode == "vector":
+            assert vectors is not None
+            return self._hits([Plan([by_vector(one, k, only)]) for one in vectors], k, None)
+        assert texts is not None
+        words = [query_vector(text) for text in texts]
+        if mode == "words":
+            return self._hits([Plan([by_words(one, k, only)] if one.indices else []) for one in words], k, texts)
+        assert vectors is not None
+        plans = [self._plan(vector, one, k, only) for vector, one in zip(vectors, words, strict=True)]
+        return self._hits(plans, k, texts)
+
+    def _read(self, ids: Sequence[str]) -> dict[str, Document]:
+        found = (read_document(point.payload, self.where) for point in self._points.read(ids))
+        return {document.id: document for document in found}
+
+    def _put_weights(self, weights: tuple[float, float]) -> None:
+        with self._writing:
+            self._change_about(weights=weights)
 
     def _writer(self, encoder: AnyEncoder | None) -> Writer:
         about = self._about
@@ -402,24 +308,9 @@ class QdrantCollection:
             )
         return hits
 
-    def _condition(self, given: Filter | None) -> models.Filter | None:
-        if given is None:
-            return None
-        condition = parse_filter(given)
-        check_fields(condition, self.fields)
-        return as_qdrant(condition)
 
-    def _comparable(self, vectors: npt.NDArray[Any]) -> Vectors:
-        return normalize(vectors) if self.similarity_name == "cosine" else np.asarray(vectors, np.float32)
-
-    def _checked_vectors(self, vectors: npt.NDArray[Any]) -> Vectors:
-        check_vectors(vectors, self.dimensions, self.similarity_name)
-        return self._comparable(vectors)
-
-    def _check(self, model: ModelIdentity) -> None:
-        if self.model is None:
-            raise UsageError(f"{self.where}: holds vectors that came without a model; open it without one")
-        self.model.check(model, self.where)
+def _as_qdrant(condition: Condition | None) -> models.Filter | None:
+    return None if condition is None else as_qdrant(condition)
 
 
 def exists(location: str, name: str, *, client: QdrantClient | None = None) -> bool:
