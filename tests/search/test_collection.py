@@ -22,6 +22,9 @@ from pairloom.records import Document
 from pairloom.search import building
 from pairloom.search.collection import Collection
 from pairloom.search.finding import FUSED_DEPTH
+from pairloom.search.index import vector_index
+from pairloom.search.index.calibrate import Calibration
+from pairloom.search.index.flat_file import FlatFile
 from pairloom.search.protocol import Duplicate, Written
 from pairloom.search.settings import Settings
 from tests.search.collection_jobs import DIMENSIONS, make_document, open_collection, put, vector_of, vectors_of
@@ -47,6 +50,31 @@ def expected(documents: Sequence[Document], query: np.ndarray, k: int) -> list[s
 
 def found(collection: Collection, query: np.ndarray, k: int = 10) -> list[str]:
     return [hit.id for hit in collection.search(query, k)]
+
+
+def test_an_index_that_does_not_reach_the_recall_is_told_of_and_not_built_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = []
+
+    def fail(flat: FlatFile, *_: object, **__: object) -> Calibration:
+        tried.append(len(flat))
+        return Calibration(0.9, None)
+
+    monkeypatch.setattr(vector_index, "calibrate", fail)
+    with Collection(
+        tmp_path / "c", settings=Settings(dimensions=DIMENSIONS, similarity="cosine", kind="graph"), background=False
+    ) as collection:
+        for begin, end in ((0, 1_000), (1_000, 1_200), (1_200, 2_100)):
+            put(collection, [make_document(number) for number in range(begin, end)])
+            facts = collection.build()
+            assert facts is not None
+            assert (facts["kind"], facts["rows"]) == ("exact", end)
+            assert facts["unreached"] == {"kind": "graph", "recall": 0.9, "rows": tried[-1]}
+        assert tried == [1_000, 2_100]
+        collection.rebuild()
+        assert tried == [1_000, 2_100, 2_100]
+    assert caplog.text.count("finds 0.900 of the ten nearest, less than the 0.990 that are wanted") == 3
 
 
 @pytest.mark.parametrize("kind", ["exact", "graph", "compact"])

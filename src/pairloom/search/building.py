@@ -32,6 +32,7 @@ TAIL_ROWS = 32_768
 _TAIL_SHARE = 16  # with a large index a larger tail: what is saved by a new one must be worth the building
 _DEAD_SHARE = 4  # of an index, that it carries along before it is built anew
 _READ_ROWS = 8_192
+_TRIED_AGAIN = 2  # what has failed, when there are so many times the rows
 
 Stop = Callable[[], bool]
 
@@ -130,6 +131,13 @@ class Builder:
             rows = np.array(connection.execute("SELECT row FROM vectors ORDER BY row").fetchall(), np.int64).reshape(-1)
         _remove_all_but(folder, None if before is None else before["folder"])
         generation = f"{1 if before is None else int(before['folder']) + 1:06d}"
+        kind = self._kind(len(rows))
+        # What did not reach the recall takes long to build, and would hardly reach it with a few rows more.
+        failed = None if anew or before is None else before["facts"]["unreached"]
+        if failed is not None and len(rows) < _TRIED_AGAIN * failed.get("rows", 0):
+            kind = "exact"
+        else:
+            failed = None
         facts = asdict(
             build_index(
                 folder / generation,
@@ -137,7 +145,7 @@ class Builder:
                 self._vectors(rows),
                 dimensions=self._dimensions,
                 storage=self._settings.storage,
-                kind=self._kind(len(rows)),
+                kind=kind,
                 target_recall=self._settings.target_recall,
                 threads=threads,
                 stop=stop,
@@ -145,6 +153,9 @@ class Builder:
                 previous=None if anew or before is None else self._previous(before),
             )
         )
+        if facts["unreached"] is not None:
+            self._warn(facts["unreached"])
+        facts["unreached"] = facts["unreached"] or failed
         about = {"folder": generation, "upto": upto, "deletions": deletions, "facts": facts}
         with self._ledger.amending() as connection:
             put(connection, "index", about)
@@ -155,6 +166,17 @@ class Builder:
         self._states.adopt_index()
         _remove_all_but(folder, generation)
         return facts
+
+    def _warn(self, unreached: dict[str, Any]) -> None:
+        logger.warning(
+            "%s: with all its effort a %s finds %.3f of the ten nearest, less than the %.3f that are wanted, so searches compare with "
+            "all %s rows; a collection that wants less (--recall) is searched faster",
+            self._ledger.folder,
+            unreached["kind"],
+            unreached["recall"],
+            self._settings.target_recall,
+            f"{unreached['rows']:,}",
+        )
 
     def _kind(self, num_rows: int) -> IndexKind:
         if self._settings.kind != "auto":

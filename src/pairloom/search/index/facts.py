@@ -28,7 +28,8 @@ class IndexFacts:
         storage: How they are stored.
         recall: Of the nearest 10, as it was measured.
         target_recall: What it had to reach.
-        unreached: Of what was asked for instead of ``exact`` and did not reach the target: its kind and recall.
+        unreached: Of what was asked for instead of ``exact`` and did not reach the target: its kind and recall, and of how many
+            rows it was made.
         masked_recall: Where only a share of the vectors counts; by the share.
         settings: With what effort that was measured.
         graph: What its files do not say.

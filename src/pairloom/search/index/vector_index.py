@@ -267,7 +267,7 @@ def _measure(
         return replace(facts, recall=found.recall, settings=found.settings, masked_recall=found.masked_recall)
     for name in (*GRAPH_FILES, *COMPACT_FILES):
         (folder / name).unlink(missing_ok=True)
-    unreached = {"kind": facts.kind, "recall": found.recall}
+    unreached = {"kind": facts.kind, "recall": found.recall, "rows": facts.rows}
     return replace(facts, kind="exact", recall=1.0, unreached=unreached, graph=None, compact=None)
 
 
