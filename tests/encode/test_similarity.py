@@ -34,7 +34,8 @@ def test_equals_a_full_sort_whatever_the_blocks(name: str, k: int, monkeypatch: 
     best = np.argsort(-expected, axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(whole[0], best)
     np.testing.assert_array_equal(rows, best)
-    np.testing.assert_allclose(scores, np.take_along_axis(expected, best, 1), rtol=1e-6)
+    # Blocks of other shapes may be multiplied in another order.
+    np.testing.assert_allclose(scores, np.take_along_axis(expected, best, 1), rtol=1e-6, atol=5e-6)
 
 
 def test_of_equal_scores_the_first_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:

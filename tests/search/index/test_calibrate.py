@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pairloom.search.index.approximate import ApproximateSearch, Settings
+from pairloom.search.index.approximate import MOST_EFFORT, ApproximateSearch, Settings
 from pairloom.search.index.calibrate import calibrate, draw_sample, of_the_worse_half, recalls
 from pairloom.search.index.flat_file import FlatFile
 from pairloom.search.index.graph import Graph, build_graph
@@ -167,3 +167,20 @@ def test_it_tells_how_far_it_is_and_can_be_stopped(flat: FlatFile) -> None:
                 num_queries=40,
                 watch=Watch(stop=looks.__next__),
             )
+
+
+def test_efforts_that_no_search_would_make_are_not_tried(flat: FlatFile) -> None:
+    asked = []
+
+    class Shortsighted(Forgetful):
+        def nearest(self, queries: npt.NDArray[np.float32], count: int, effort: int) -> npt.NDArray[np.int64]:
+            asked.append(effort)
+            found = super().nearest(queries, count, effort)
+            found[:, 50:] = found[:, :1]
+            return found
+
+    calibration = calibrate(flat, Shortsighted(flat), target_recall=0.9, num_queries=40)
+    assert calibration.settings is not None
+    assert calibration.settings.effort_100 == MOST_EFFORT  # the nearest hundred are not found
+    assert max(asked) <= 2 * 20
+    assert set(calibration.masked_recall) == {"0.5", "0.2"}
