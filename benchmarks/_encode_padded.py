@@ -32,9 +32,11 @@ def padded_inputs(model: Model, tokens: Tokens) -> dict[str, npt.NDArray[Any]]:
     ids = np.full(there.shape, model.architecture.pad_token_id, tokens.ids.dtype)
     ids[there] = tokens.ids
     whole = Tokens(ids.ravel(), np.full(len(tokens), width, lengths.dtype), tokens.truncated)
-    inputs: dict[str, npt.NDArray[Any]] = dict(make_inputs(model, whole, rows))
+    inputs: dict[str, npt.NDArray[Any]] = dict(make_inputs(model, whole, rows, share_rows=False))
     closed = inputs["closed"].copy()
     closed[:, 0, 0, :width] = np.where(there, np.float32(0), _FAR_BELOW)
     inputs["closed"] = closed
+    if model.pooling.first_only:
+        return inputs | {"padding": closed}
     taken = closed[:, 0, 0] == 0
     return inputs | {f"pool_{mode}": pooling_weights(taken, mode) for mode in model.pooling.modes}

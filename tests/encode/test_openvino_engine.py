@@ -272,27 +272,43 @@ def test_micro_batches_side_by_side_and_alone(model_folder: Path) -> None:
 def test_a_rectangle_is_never_wider_than_the_model_takes(model_folder: Path) -> None:
     model = dataclasses.replace(load_model(model_folder), max_tokens=59)
     inputs = make_inputs(model, some_tokens([59, 1]), np.array([0, 1]))
+    assert inputs["spread"].shape == inputs["texts"].shape == (2, 59)
+    inputs = make_inputs(model, some_tokens([57, 20, 30]), np.array([0, 1, 2]))
     assert inputs["spread"].shape == (2, 59)
 
 
-def test_tokens_stand_where_the_rectangle_says(model_folder: Path) -> None:
+@pytest.mark.parametrize("share_rows", [False, True])
+def test_tokens_stand_where_the_rectangle_says(model_folder: Path, share_rows: bool) -> None:
     model = load_model(model_folder)
     tokens, rows = some_tokens([7, 3, 9, 5]), np.array([2, 0, 3])
-    inputs = make_inputs(model, tokens, rows, num_rows=4)
+    inputs = make_inputs(model, tokens, rows, num_rows=4, share_rows=share_rows)
     rectangle = tokens.padded(rows, model.architecture.pad_token_id, width=12)
-    inside = inputs["closed"][:3, 0, 0] == 0
+    inside = inputs["pool_mean"][:3] > 0
     np.testing.assert_array_equal(inside.sum(1), [9, 7, 5])
-    np.testing.assert_array_equal(inputs["ids"][inputs["spread"][:3]][inside], rectangle[inside])
+    np.testing.assert_array_equal(inputs["ids"][inputs["texts"][:3]][inside], rectangle[inside])
     assert len(inputs["ids"]) == len(inputs["gathered"]) == few_tokens(21) == 24
-    np.testing.assert_array_equal(rectangle.ravel()[inputs["gathered"][:21]], inputs["ids"][:21])
+    assert inputs["spread"].shape == ((1, 24) if share_rows else (4, 12))
+    np.testing.assert_array_equal(inputs["spread"].ravel()[inputs["gathered"][:21]], np.arange(21))
     np.testing.assert_array_equal(inputs["positions"][:21], [*range(9), *range(7), *range(5)])
+    text = np.repeat([0, 1, 2], [9, 7, 5])
+    width = inputs["spread"].shape[1]
+    row, column = np.divmod(inputs["gathered"][:21], width)
+    for query in range(21):
+        sees = inputs["closed"][row[query], 0, column[query] if share_rows else 0] == 0
+        np.testing.assert_array_equal(np.flatnonzero(sees), np.sort(column[text == text[query]]))
 
 
-def test_a_vector_does_not_depend_on_what_fills_a_micro_batch(backbone_folder: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("mode", ["mean", "cls"])
+def test_a_vector_does_not_depend_on_what_fills_a_micro_batch(
+    mode: PoolingMode, backbone_folder: Callable[[str], Path]
+) -> None:
     for family in FAMILIES:
-        model = load_model(backbone_folder(family))
+        model = dataclasses.replace(load_model(backbone_folder(family)), pooling=Pooling((mode,)))
         engine = OpenVINOEngine(model, precision="float32", threads=1)
         tokens = some_tokens([9, 4, 17, 2, 11])  # 43 tokens, and a sixth row
         together = engine.embed_micro_batch(tokens)
         assert np.isfinite(together).all()
         np.testing.assert_allclose(together, by_torch(model, tokens), atol=1e-5)
+        many = some_tokens(np.random.default_rng(3).integers(1, 30, 40).tolist())
+        assert len(make_inputs(model, many, np.arange(40))["spread"]) < 20  # rows that texts share
+        np.testing.assert_allclose(engine.embed_micro_batch(many), by_torch(model, many), atol=1e-5)

@@ -35,8 +35,9 @@ _MICRO_BATCH_TOKENS = 1024
 # Where that would leave cores without one, micro-batches are smaller; but with less than this for each core a single one has
 # all cores to itself (docs/log.md).
 _LEAST_TOKENS = 64
-# Padding of a rectangle, as a share of its tokens, beyond which a text had better be in the next one. Only attention computes it.
-_PADDING_SHARE = 1 / 2
+# Of a micro-batch: padding, as a multiple of its tokens, beyond which a text had better be in the next one. Only pooling has any,
+# where it hardly costs time; but it takes memory.
+_PADDING_SHARE = 4
 # Of a micro-batch for which somebody waits: measured (docs/log.md, serving).
 _STREAM_TOKENS = 384
 # The inputs of an int8 product are quantised in groups of so many along the row, each token by itself, so that a text's

@@ -1,9 +1,10 @@
 """An encoder as OpenVINO graphs, built from its description and weights alone: no export, no torch.
 
-Tokens stand end to end, without padding, wherever each of them is computed by itself, which is most of the work; only for
-attention and pooling they are spread out into a rectangle, a text a row, and for that OpenVINO has a fused kernel.
+Tokens stand end to end, without padding, wherever each of them is computed by itself, which is most of the work. For attention
+they are spread out into a rectangle, for which OpenVINO has a fused kernel; short texts share its rows, each closed to the others.
+For pooling they are spread out, too, a text a row.
 
-Shapes: B texts, L tokens of the longest of them, T tokens of all, H width of a token vector, A heads of size d, P width of the
+Shapes: B texts, L tokens of the longest of them, R rows of attention and their width W, T tokens of all, H width of a token vector, A heads of size d, P width of the
 pooled vector, D width of the result. The numbers are checked against transformers in the tests.
 
 Sources: as of `pairloom.network.backbone`; https://docs.openvino.ai, "Operation Specifications"; for tokens without padding
@@ -46,9 +47,11 @@ def build_backbone(model: Model, *, quantized: bool = False) -> openvino.Model:
     """Token numbers to pooled vectors [B, P].
 
     Inputs, all made by `pairloom.encode.openvino_inputs.make_inputs`: ``ids`` and ``positions`` int32 [T], the latter rows of the
-    position table; ``spread`` int32 [B, L], which token stands where in the rectangle, and ``gathered`` int32 [T], where in the
-    rectangle, row by row, each token stands; ``closed`` [B, 1, 1, L], zero at tokens and far below zero at padding; and for each
-    mode of pooling its ``pool_…`` [B, L].
+    position table; ``spread`` int32 [R, W], which token stands where for attention, and ``gathered`` int32 [T], where among those
+    places, row by row, each token stands; ``closed`` [R, 1, W, W], zero where the second token is of the same text as the first,
+    and far below zero elsewhere, or [R, 1, 1, W] where each row has one text; ``texts`` int32 [B, L], which token stands where if
+    each text has a row of its own; and for each mode of pooling its ``pool_…`` [B, L], or, if only first tokens are pooled,
+    ``padding`` [B, 1, 1, L], zero at tokens and far below zero elsewhere.
 
     Args:
         model: The encoder; what follows the pooling is not in this graph.
@@ -57,20 +60,24 @@ def build_backbone(model: Model, *, quantized: bool = False) -> openvino.Model:
     architecture, weights = model.architecture, model.weights
     ids, positions = _input("ids", [-1], np.int32), _input("positions", [-1], np.int32)
     spread, gathered = _input("spread", [-1, -1], np.int32), _input("gathered", [-1], np.int32)
-    closed = _input("closed", [-1, 1, 1, -1], np.float32)
-    inputs = [ids, positions, spread, gathered, closed]
-    rectangle = _Rectangle(spread, gathered, closed, _relative_bias(architecture, weights, spread, model.max_tokens))
+    closed, texts = _input("closed", [-1, 1, -1, -1], np.float32), _input("texts", [-1, -1], np.int32)
+    inputs = [ids, positions, spread, gathered, closed, texts]
+    rectangle = _Rectangle(spread, closed, _relative_bias(architecture, weights, spread, model.max_tokens))
     hidden = _embed(architecture, weights, ids, positions)
-    for number in range(architecture.num_layers):
-        alone = number == architecture.num_layers - 1 and model.pooling.first_only
-        hidden = _Layer(architecture, weights, number, quantized=quantized)(hidden, rectangle, first_only=alone)
+    layers = [_Layer(architecture, weights, number, quantized=quantized) for number in range(architecture.num_layers)]
+    for layer in layers[:-1]:
+        hidden = layer(hidden, rectangle, gathered)
     if model.pooling.first_only:
-        pooled = hidden
+        padding = _input("padding", [-1, 1, 1, -1], np.float32)
+        inputs.append(padding)
+        apart = _Rectangle(texts, padding, _relative_bias(architecture, weights, texts, model.max_tokens))
+        pooled = layers[-1](hidden, apart, None)
     else:
+        hidden = layers[-1](hidden, rectangle, gathered)
         pooling = {mode: _input(f"pool_{mode}", [-1, -1], np.float32) for mode in model.pooling.modes}
         inputs += pooling.values()
-        texts = rectangle.of(hidden)
-        parts = [_pool(texts, mode, pooling[mode]) for mode in model.pooling.modes]
+        by_text = op.gather(hidden, texts, _constant(0))
+        parts = [_pool(by_text, mode, pooling[mode]) for mode in model.pooling.modes]
         pooled = parts[0] if len(parts) == 1 else op.concat(parts, 1)
     return openvino.Model([pooled], inputs, "backbone")
 
@@ -97,27 +104,25 @@ def quantize_rows(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
 
 @dataclass(frozen=True)
 class _Rectangle:
-    """How tokens stand in a rectangle, a text a row.
+    """How tokens stand for attention.
 
     Args:
-        spread: int32 [B, L]: which token stands where; any where there is padding.
-        gathered: int32 [T]: where in the rectangle each token stands.
-        closed: [B, 1, 1, L]: what is added to scores, far below zero at padding.
-        bias: [1, A, L, L]: what is added to them by distance alone; None if nothing is.
+        spread: int32 [R, W]: which token stands where; any where there is padding.
+        closed: [R, 1, W or 1, W]: what is added to scores, far below zero where a token must not be looked at.
+        bias: [1, A, W, W]: what is added to them by distance alone; None if nothing is.
     """
 
     spread: Node
-    gathered: Node
     closed: Node
     bias: Node | None
 
     @property
     def first(self) -> Node:
-        """Which token is the first one of each text, int32 [B]."""
+        """Which token is the first one of each row, int32 [R]."""
         return op.squeeze(_first(self.spread, axis=1), _constant(1))
 
     def of(self, tokens: Node) -> Node:
-        """[T, H] to [B, L, H]."""
+        """[T, H] to [R, W, H]."""
         return op.gather(tokens, self.spread, _constant(0))
 
 
@@ -132,9 +137,10 @@ class _Layer:
             name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)
         }
 
-    def __call__(self, hidden: Node, rectangle: _Rectangle, *, first_only: bool) -> Node:
-        """[T, H] to [T, H]; or to [B, H], of the first token of each text."""
+    def __call__(self, hidden: Node, rectangle: _Rectangle, gathered: Node | None) -> Node:
+        """[T, H] to [T, H] by ``gathered``, int32 [T]: where in the rectangle each token stands. Without it to [R, H], of first tokens."""
         size = self._architecture.hidden_size // self._architecture.num_heads
+        first_only = gathered is None
         asking = op.gather(hidden, rectangle.first, _constant(0)) if first_only else hidden
         # The scale of attention goes into the weights: one pass over the queries less.
         query = self._linear(asking, "attention.query", scale=size**-0.5)
@@ -145,15 +151,15 @@ class _Layer:
             scores = op.add(scores, _first(bias, axis=2) if first_only else bias)
         shares = op.softmax(op.add(scores, rectangle.closed), -1)
         mixed = op.transpose(op.matmul(shares, self._heads(value), False, False), _constant([0, 2, 1, 3]))
-        mixed = op.reshape(mixed, _constant([-1, self._architecture.hidden_size]), False)  # [B L, H]
+        mixed = op.reshape(mixed, _constant([-1, self._architecture.hidden_size]), False)  # [R W, H]
         if not first_only:
-            mixed = op.gather(mixed, rectangle.gathered, _constant(0))
+            mixed = op.gather(mixed, gathered, _constant(0))
         attended = self._norm(op.add(self._linear(mixed, "attention.output"), asking), "attention.norm")
         inner = _ACTIVATIONS[self._architecture.activation](self._linear(attended, "feed_forward.up"))
         return self._norm(op.add(self._linear(inner, "feed_forward.down"), attended), "feed_forward.norm")
 
     def _heads(self, texts: Node) -> Node:
-        """[B, L, H] to [B, A, L, d]."""
+        """[R, W, H] to [R, A, W, d]."""
         heads = self._architecture.num_heads
         size = self._architecture.hidden_size // heads
         return op.transpose(op.reshape(texts, _constant([0, 0, heads, size]), True), _constant([0, 2, 1, 3]))
@@ -185,9 +191,10 @@ def _embed(architecture: Architecture, weights: Weights, ids: Node, positions: N
 
 
 def _relative_bias(architecture: Architecture, weights: Weights, spread: Node, max_tokens: int) -> Node | None:
-    """What is added to the scores of each head by distance alone, [1, A, L, L]; all layers share it.
+    """What is added to the scores of each head by distance alone, [1, A, W, W]; all layers share it.
 
-    A distance has one value a head: the table holds them all, and each batch looks up its square.
+    A distance has one value a head: the table holds them all, and each batch looks up its square. Of two tokens of one text it is
+    the same wherever in a row the text stands.
     """
     if not architecture.relative_buckets:
         return None

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pairloom.choices import PoolingMode
+from pairloom.encode.micro_batches import few_rows
+from pairloom.encode.packing import Packing, pack
 from pairloom.models.model import Model
 from pairloom.models.tokenizer import Tokens
 
@@ -19,6 +21,8 @@ _FAR_BELOW = np.float32(-1e30)
 # Each rectangle and each number of tokens has kernels of its own, which are made when it first comes, and kept. So both are
 # rounded up to multiples: of the first number up to its limit, of the next one up to the next, …
 _WIDTHS = ((64, 4), (None, 8))
+# Of a row that short texts share (docs/log.md): of longer ones more is closed than open, of shorter ones there are more.
+_ROW_TOKENS = 64
 _TOKENS = ((64, 4), (256, 8), (1024, 16), (None, 32))
 
 
@@ -29,6 +33,7 @@ def make_inputs(
     *,
     skip_tokens: int = 0,
     num_rows: int | None = None,
+    share_rows: bool = True,
 ) -> dict[str, npt.NDArray[np.int32] | npt.NDArray[np.float32]]:
     """The inputs of `pairloom.encode.openvino_graph.build_backbone`, by name.
 
@@ -37,39 +42,49 @@ def make_inputs(
         tokens: Of all texts.
         rows: Which of them, at least one.
         skip_tokens: Tokens at the beginning of each text that pooling leaves out.
-        num_rows: Of the rectangle; by default as many as there are texts. What becomes of the others means nothing.
+        num_rows: How many vectors are made; by default as many as there are texts. What the others are means nothing.
+        share_rows: Whether short texts may share a row of attention.
     """
     lengths = tokens.lengths[rows]
-    num_tokens, width = int(lengths.sum()), min(few_widths(int(lengths.max())), model.max_tokens)
-    shape = num_rows or len(rows), width
-    # Of each token its place among all of the micro-batch, its row, its column, and its place in the rectangle.
+    num_tokens, longest = int(lengths.sum()), min(few_widths(int(lengths.max())), model.max_tokens)
+    apart = num_rows or len(rows), longest
+    # Of each token its place among all of the micro-batch, its text, its place in that, and its place if each text has a row.
     place = np.arange(num_tokens)
-    row = np.repeat(np.arange(len(rows)), lengths)
-    column = place - (np.cumsum(lengths) - lengths)[row]
-    gathered = row * width + column
-    ids = tokens.ids[(np.cumsum(tokens.lengths) - tokens.lengths)[rows][row] + column]
+    text = np.repeat(np.arange(len(rows)), lengths)
+    column = place - (np.cumsum(lengths) - lengths)[text]
+    own_row = text * longest + column
+    ids = tokens.ids[(np.cumsum(tokens.lengths) - tokens.lengths)[rows][text] + column]
     pad, offset = model.architecture.pad_token_id, model.architecture.position_offset
     positions = column
     if offset:
         # As in fairseq, the padding token takes no position, wherever it stands: it may also occur in a text.
-        counted = _spread(ids != pad, gathered, shape, 0, np.int64)
-        positions = (np.cumsum(counted, axis=1) * counted).ravel()[gathered] + (offset - 1)
-    closed = _spread(np.float32(0), gathered, shape, _FAR_BELOW, np.float32)
+        counted = _spread(ids != pad, own_row, apart, 0, np.int64)
+        positions = (np.cumsum(counted, axis=1) * counted).ravel()[own_row] + (offset - 1)
+    shape, gathered = apart, own_row
+    packing = _packing(model, lengths, apart) if share_rows else None
+    padding = _spread(np.float32(0), own_row, apart, _FAR_BELOW, np.float32)
+    closed = padding[:, None, None, :]
+    if packing is not None:
+        shape = few_rows(packing.num_rows), min(few_widths(packing.width), model.max_tokens)
+        gathered = (packing.row * shape[1] + packing.begin)[text] + column
+        owner = _spread(text + 1, gathered, shape, 0, np.int32)
+        closed = np.where(owner[:, :, None] == owner[:, None, :], np.float32(0), _FAR_BELOW)[:, None]
     inputs: dict[str, npt.NDArray[np.int32] | npt.NDArray[np.float32]] = {
         "ids": _filled(ids, pad),
         "positions": _filled(positions),
         "spread": _spread(place, gathered, shape, 0, np.int32),
         "gathered": _filled(gathered),
-        "closed": closed[:, None, None, :],
+        "closed": closed,
+        "texts": _spread(place, own_row, apart, 0, np.int32),
     }
     if model.pooling.first_only:
-        return inputs
-    taken = closed == 0
+        return inputs | {"padding": padding[:, None, None, :]}
+    taken = padding == 0
     if skip_tokens:
         # A prompt that fills the whole text would leave nothing: then the last token stands for it.
         first = np.zeros(len(taken), dtype=np.int64)
         first[: len(rows)] = np.minimum(lengths - 1, skip_tokens)
-        taken &= np.arange(width) >= first[:, None]
+        taken &= np.arange(longest) >= first[:, None]
     return inputs | {f"pool_{mode}": pooling_weights(taken, mode) for mode in model.pooling.modes}
 
 
@@ -81,6 +96,13 @@ def few_widths(num_tokens: int) -> int:
 def few_tokens(num_tokens: int) -> int:
     """How many tokens are computed if so many come."""
     return _rounded_up(num_tokens, _TOKENS)
+
+
+def _packing(model: Model, lengths: npt.NDArray[np.int64], apart: tuple[int, int]) -> Packing | None:
+    """How texts share rows; None if that would not make the rectangle smaller than one with a row for each."""
+    num_rows, longest = apart
+    packing = pack(lengths, min(max(longest, _ROW_TOKENS), model.max_tokens))
+    return packing if few_rows(packing.num_rows) * few_widths(packing.width) < num_rows * longest else None
 
 
 def _filled(values: npt.NDArray[np.integer], value: int = 0) -> npt.NDArray[np.int32]:

@@ -19,10 +19,9 @@ from pairloom.encode.engine import Engine
 from pairloom.encode.openvino_inputs import few_widths
 from pairloom.models.tokenizer import Tokens
 
-# Padding of a micro-batch, as a share of the tokens that it may hold, up to which it is cheaper than another micro-batch. Engines
-# compute it in attention only, where it costs a tenth of a token or so, and a micro-batch costs some twenty tokens besides its own:
-# an estimate.
-_PADDING_SHARE = 1 / 2
+# Padding of a micro-batch, as a multiple of the tokens that it may hold, beyond which a text had better wait for the next one.
+# OpenVINO's engine pads in pooling only, where it hardly costs time; so it is there to keep short texts from waiting for long ones.
+_PADDING_SHARE = 2
 # What waits is shared among the streams that are free, but not into smaller parts than this, in tokens: the products of
 # fewer rows take longer by the row.
 _LEAST_TOKENS = 128
@@ -181,9 +180,9 @@ class Waiting:
     """The texts that wait. Everything takes time by the texts that are added or taken, not by those that wait.
 
     Clients take turns, and within a client its jobs of different sizes do. Whose turn it is leads a micro-batch with its longest
-    text. Then come texts that are nearly as long, whosever they are: what is computed together is then hardly padded. Among texts
-    of one width, too, clients take turns. So a single text waits for what is as short and came before it, and until everybody else
-    had one turn, whatever others have sent.
+    text. Then come texts that are nearly as long, whosever they are: what is computed together is hardly padded, and short texts do
+    not wait for long ones. Among texts of one width, too, clients take turns. So a single text waits for what is as short and came
+    before it, and until everybody else had one turn, whatever others have sent.
     This is deficit round robin (Shreedhar and Varghese, 1995), with a micro-batch as the quantum.
 
     Ordered dictionaries are used for their order alone: taking the first again and again is quick with them, and slow with
