@@ -30,11 +30,13 @@ class Perfect:
         self.flat, self.most = flat, most
         self.asked: list[tuple[int, int]] = []
 
-    def nearest(self, queries: npt.NDArray[np.float32], count: int, effort: int) -> npt.NDArray[np.int64]:
+    def nearest(
+        self, queries: npt.NDArray[np.float32], count: int, effort: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32] | None]:
         self.asked.append((count, effort))
         found = oracle(queries, self.flat.stored, count)[0]
         found[:, self.most :] = -1
-        return found
+        return found, None
 
 
 @pytest.fixture
@@ -112,6 +114,25 @@ def test_of_equal_scores_the_smaller_position_comes_first(tmp_path: Path) -> Non
     flat = flat_of(tmp_path, np.repeat(clustered(100), 20, axis=0))
     found = ApproximateSearch(flat, Perfect(flat), SETTINGS).search(QUERIES, 10)[0]
     np.testing.assert_array_equal(found, oracle(QUERIES, flat.stored, 10)[0])
+
+
+@pytest.mark.parametrize("density", [None, 0.5])
+def test_scores_that_are_known_are_not_computed_again(
+    flat: FlatFile, density: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Knowing(Perfect):
+        def nearest(
+            self, queries: npt.NDArray[np.float32], count: int, effort: int
+        ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32] | None]:
+            return super().nearest(queries, count, effort)[0], flat.search(queries, count)[1]
+
+    allowed = None if density is None else np.random.default_rng(3).random(2000) < density
+    exact = flat.search(QUERIES, 10, allowed)
+    monkeypatch.setattr(flat, "among", None)
+    found = ApproximateSearch(flat, Knowing(flat), SETTINGS).attempt(QUERIES, 10, allowed)
+    assert found[2].all()
+    np.testing.assert_array_equal(found[0], exact[0])
+    np.testing.assert_array_equal(found[1], exact[1])
 
 
 def test_nothing_is_asked_for_nothing(flat: FlatFile) -> None:

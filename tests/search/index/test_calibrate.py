@@ -27,7 +27,10 @@ class Forgetful:
     def __init__(self, flat: FlatFile, efforts: tuple[int, ...] = tuple(range(1, 21))) -> None:
         self.flat, self.efforts = flat, efforts
 
-    def nearest(self, queries: npt.NDArray[np.float32], count: int, effort: int) -> npt.NDArray[np.int64]:
+    def nearest(self, queries: npt.NDArray[np.float32], count: int, effort: int) -> tuple[npt.NDArray[np.int64], None]:
+        return self.found(queries, count, effort), None
+
+    def found(self, queries: npt.NDArray[np.float32], count: int, effort: int) -> npt.NDArray[np.int64]:
         nearest = oracle(queries, self.flat.stored, min(2000, count * 25))[0]
         lost = nearest * 7919 % 20 >= effort
         order = np.argsort(lost, axis=1, kind="stable")[:, :count]
@@ -61,7 +64,7 @@ def test_only_what_lives_is_drawn_and_found(flat: FlatFile) -> None:
 
 def test_a_vector_does_not_count_as_found_by_itself(flat: FlatFile) -> None:
     class OnlyItself(Forgetful):
-        def nearest(self, queries: npt.NDArray[np.float32], count: int, effort: int) -> npt.NDArray[np.int64]:
+        def found(self, queries: npt.NDArray[np.float32], count: int, effort: int) -> npt.NDArray[np.int64]:
             found = oracle(queries, self.flat.stored, 1800)[0][:, -count:]  # the farthest ones
             found[:, 0] = oracle(queries, self.flat.stored, 1)[0][:, 0]
             return found
@@ -90,7 +93,7 @@ def test_of_equal_texts_any_is_as_good(tmp_path: Path) -> None:
     flat = flat_of(tmp_path, np.repeat(clustered(100), 20, axis=0))
 
     class TheLast(Forgetful):
-        def nearest(self, queries: npt.NDArray[np.float32], count: int, effort: int) -> npt.NDArray[np.int64]:
+        def found(self, queries: npt.NDArray[np.float32], count: int, effort: int) -> npt.NDArray[np.int64]:
             return oracle(queries, self.flat.stored, 20)[0][:, -count:]
 
     sample = draw_sample(flat, num_queries=40)
@@ -101,7 +104,7 @@ def test_candidates_that_are_too_few_are_failures_unless_that_is_rare(flat: Flat
     class Sometimes(Forgetful):
         rare = False
 
-        def nearest(self, queries: npt.NDArray[np.float32], count: int, effort: int) -> npt.NDArray[np.int64]:
+        def found(self, queries: npt.NDArray[np.float32], count: int, effort: int) -> npt.NDArray[np.int64]:
             found = oracle(queries, self.flat.stored, count)[0]
             found[: 1 if self.rare else 30, 3:] = -1
             return found
@@ -173,9 +176,9 @@ def test_efforts_that_no_search_would_make_are_not_tried(flat: FlatFile) -> None
     asked = []
 
     class Shortsighted(Forgetful):
-        def nearest(self, queries: npt.NDArray[np.float32], count: int, effort: int) -> npt.NDArray[np.int64]:
+        def found(self, queries: npt.NDArray[np.float32], count: int, effort: int) -> npt.NDArray[np.int64]:
             asked.append(effort)
-            found = super().nearest(queries, count, effort)
+            found = super().found(queries, count, effort)
             found[:, 50:] = found[:, :1]
             return found
 

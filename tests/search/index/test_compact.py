@@ -41,10 +41,10 @@ def test_its_candidates_hold_the_nearest(made: tuple[Path, FlatFile, CompactFact
     expected = oracle(QUERIES, made[1].stored, 10)[0]
     every_list = compact.facts.num_lists
     for count, least in ((200, 0.97), (1500, 1.0)):
-        found = compact.nearest(QUERIES, count, every_list)
+        found = compact.nearest(QUERIES, count, every_list)[0]
         assert np.mean([np.isin(mine, its).mean() for mine, its in zip(expected, found, strict=True)]) >= least
-    few = share_found(compact.nearest(QUERIES, 10, 1), expected)
-    assert few < share_found(compact.nearest(QUERIES, 10, every_list), expected)
+    few = share_found(compact.nearest(QUERIES, 10, 1)[0], expected)
+    assert few < share_found(compact.nearest(QUERIES, 10, every_list)[0], expected)
 
 
 def test_it_says_what_may_be_tried(made: tuple[Path, FlatFile, CompactFacts]) -> None:
@@ -52,7 +52,7 @@ def test_it_says_what_may_be_tried(made: tuple[Path, FlatFile, CompactFacts]) ->
     assert compact.facts == CompactFacts(num_lists=1500 // 39, num_pieces=4)
     assert compact.efforts == [1, 2, 3, 4, 6, 9, 13, 19, 28, 38]
     # More lists than there are is all of them.
-    np.testing.assert_array_equal(compact.nearest(QUERIES, 10, 38), compact.nearest(QUERIES, 10, 1000))
+    np.testing.assert_array_equal(compact.nearest(QUERIES, 10, 38)[0], compact.nearest(QUERIES, 10, 1000)[0])
 
 
 def test_each_vector_is_in_the_list_of_its_nearest_centre(made: tuple[Path, FlatFile, CompactFacts]) -> None:
@@ -68,7 +68,7 @@ def test_dimensions_that_cannot_be_cut_into_eights(tmp_path: Path) -> None:
     flat = flat_of(tmp_path, vectors)
     facts = build_compact(tmp_path, flat)
     assert facts.num_pieces == 1
-    found = Compact(tmp_path, flat, facts).nearest(vectors[:5], 600, facts.num_lists)
+    found = Compact(tmp_path, flat, facts).nearest(vectors[:5], 600, facts.num_lists)[0]
     assert np.sort(found, axis=1).tolist() == [list(range(600))] * 5
 
 
@@ -85,9 +85,9 @@ def test_building_can_be_stopped(made: tuple[Path, FlatFile, CompactFacts], tmp_
 
 def test_threads_may_share_it(made: tuple[Path, FlatFile, CompactFacts]) -> None:
     compact = Compact(*made)
-    expected = compact.nearest(QUERIES, 50, 8)
+    expected = compact.nearest(QUERIES, 50, 8)[0]
     with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(lambda _: compact.nearest(QUERIES, 50, 8), range(8)):
+        for found in pool.map(lambda _: compact.nearest(QUERIES, 50, 8)[0], range(8)):
             np.testing.assert_array_equal(found, expected)
 
 

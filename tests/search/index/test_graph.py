@@ -45,11 +45,25 @@ def test_it_finds_nearly_all(tmp_path: Path, storage: Storage) -> None:
     flat = flat_of(tmp_path, VECTORS, storage=storage)
     graph = Graph(tmp_path, flat, build_graph(tmp_path, flat))
     expected = oracle(QUERIES, flat.stored, 10)[0]
-    with_effort = share_found(graph.nearest(QUERIES, 10, 200), expected)
+    with_effort = share_found(graph.nearest(QUERIES, 10, 200)[0], expected)
     assert with_effort > 0.99
-    assert share_found(graph.nearest(QUERIES, 10, 10), expected) < with_effort
+    assert share_found(graph.nearest(QUERIES, 10, 10)[0], expected) < with_effort
     # As many as there are, if no effort is spared.
-    assert np.unique(graph.nearest(QUERIES[:1], 2000, 2000)).size > 1990
+    assert np.unique(graph.nearest(QUERIES[:1], 2000, 2000)[0]).size > 1990
+
+
+@pytest.mark.parametrize("storage", ["float16", "float32"])
+@pytest.mark.parametrize("dimensions", [7, 32, 384])
+def test_its_scores_are_those_of_the_flat_file_to_the_last_bit(
+    tmp_path: Path, storage: Storage, dimensions: int
+) -> None:
+    vectors = np.random.default_rng(0).standard_normal((300, dimensions)).astype(np.float32)
+    flat = flat_of(tmp_path, vectors, storage=storage)
+    positions, scores = Graph(tmp_path, flat, build_graph(tmp_path, flat)).nearest(vectors[:40] + 0.5, 10, 100)
+    for query, found, similar in zip(vectors[:40] + np.float32(0.5), positions, scores, strict=True):
+        order = np.argsort(found)
+        among = dict(zip(*(values.tolist() for values in flat.among(query, found[order], 10)), strict=True))
+        assert [among[place] for place in found.tolist()] == similar.tolist()
 
 
 def test_a_graph_opened_again_walks_like_the_one_that_was_built(made: tuple[Path, FlatFile, GraphFacts]) -> None:
@@ -61,7 +75,7 @@ def test_a_graph_opened_again_walks_like_the_one_that_was_built(made: tuple[Path
         index.add(flat.stored[begin : begin + graph_module.CHUNK_ROWS].astype(np.float32))
     index.hnsw.efSearch = 20
     opened = Graph(folder, flat, facts)
-    np.testing.assert_array_equal(opened.nearest(QUERIES, 10, 20), index.search(QUERIES, 10)[1])
+    np.testing.assert_array_equal(opened.nearest(QUERIES, 10, 20)[0], index.search(QUERIES, 10)[1])
     np.testing.assert_array_equal(faiss.vector_to_array(index.hnsw.levels), opened.levels)
 
 
@@ -71,7 +85,7 @@ def test_the_order_of_unnormalised_vectors_is_that_of_inner_products(tmp_path: P
     flat = flat_of(tmp_path, vectors)
     graph = Graph(tmp_path, flat, build_graph(tmp_path, flat))
     queries = clustered(50, seed=6, normalized=False)
-    assert share_found(graph.nearest(queries, 10, 400), oracle(queries, flat.stored, 10)[0]) > 0.95
+    assert share_found(graph.nearest(queries, 10, 400)[0], oracle(queries, flat.stored, 10)[0]) > 0.95
 
 
 def test_the_number_of_threads_does_not_change_the_graph(
@@ -92,7 +106,7 @@ def test_it_is_built_on(tmp_path: Path) -> None:
     facts = build_graph(both, longer, previous=graph, watch=Watch(on_progress=shares.append))
     grown = Graph(both, longer, facts)
     np.testing.assert_array_equal(grown.levels[:1200], graph.levels)
-    assert share_found(grown.nearest(QUERIES, 10, 200), oracle(QUERIES, longer.stored, 10)[0]) > 0.99
+    assert share_found(grown.nearest(QUERIES, 10, 200)[0], oracle(QUERIES, longer.stored, 10)[0]) > 0.99
     assert shares == [0, 1]
     # With nothing to add it is the same again.
     same = tmp_path / "same"
@@ -104,10 +118,10 @@ def test_it_is_built_on(tmp_path: Path) -> None:
 def test_one_vector_and_many_equal_ones(tmp_path: Path) -> None:
     flat = flat_of(tmp_path / "one", VECTORS[:1])
     one = Graph(tmp_path / "one", flat, build_graph(tmp_path / "one", flat))
-    assert one.nearest(QUERIES[:2], 3, 16).tolist() == [[0, -1, -1]] * 2
+    assert one.nearest(QUERIES[:2], 3, 16)[0].tolist() == [[0, -1, -1]] * 2
     flat = flat_of(tmp_path / "equal", np.repeat(VECTORS[:1], 300, axis=0))
     equal = Graph(tmp_path / "equal", flat, build_graph(tmp_path / "equal", flat))
-    assert (equal.nearest(QUERIES[:2], 10, 64) >= 0).all()
+    assert (equal.nearest(QUERIES[:2], 10, 64)[0] >= 0).all()
 
 
 def test_building_tells_how_far_it_is_and_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,12 +142,12 @@ def test_threads_may_share_it_and_it_needs_nobody_else(tmp_path: Path) -> None:
         return Graph(tmp_path, flat, build_graph(tmp_path, flat))
 
     graph = opened()  # nothing but the graph holds on to the vectors now
-    expected = graph.nearest(QUERIES, 10, 50)
+    expected = graph.nearest(QUERIES, 10, 50)[0]
     together = threading.Barrier(4)
 
     def search(_: int) -> npt.NDArray[np.int64]:
         together.wait()
-        return np.concatenate([graph.nearest(QUERIES[row : row + 1], 10, 50) for row in range(50)])
+        return np.concatenate([graph.nearest(QUERIES[row : row + 1], 10, 50)[0] for row in range(50)])
 
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(search, range(4)):
@@ -220,7 +234,7 @@ def test_flipped_bytes_never_end_the_process(copied: tuple[Path, FlatFile, Graph
             damaged[place] ^= 1 << int(dice.integers(8))
             (folder / name).write_bytes(damaged)
             try:
-                Graph(folder, flat, facts).nearest(QUERIES[:3], 10, 50)
+                Graph(folder, flat, facts).nearest(QUERIES[:3], 10, 50)[0]
             except ArtifactError:
                 refused += 1
         (folder / name).write_bytes(content)

@@ -21,8 +21,13 @@ _Factor = Annotated[float, Bounds(least=1.0, below=100.0)]
 class Source(Protocol):
     """What finds candidates: a graph or lists of an inverted file."""
 
-    def nearest(self, queries: Vectors, count: int, effort: int) -> Positions:
-        """Positions [Q, ``count``] that are about the nearest to each query [Q, D], best first, -1 where there are no more."""
+    def nearest(self, queries: Vectors, count: int, effort: int) -> tuple[Positions, Vectors | None]:
+        """What is about the nearest to each query [Q, D].
+
+        Returns:
+            Positions [Q, ``count``], best first, -1 where there are no more; and their scores, if they are those that the flat file
+            gives.
+        """
         ...
 
     @property
@@ -136,15 +141,25 @@ class ApproximateSearch:
         if not count or not len(queries) or not k:
             return positions, scores, np.ones(len(queries), np.bool_)
         plan = self.plan(k, count)
-        found = self.source.nearest(queries, plan.wanted, plan.effort)
+        found, known = self.source.nearest(queries, plan.wanted, plan.effort)
         counts = found >= 0
         if allowed is not None:
             counts &= allowed[found]
         enough: Mask = counts.sum(axis=1) >= (min(k, count) if allowed is None else plan.needed)
         for row in np.flatnonzero(enough):
-            best = self.flat.among(queries[row], np.sort(found[row, counts[row]][: plan.needed]), k)
+            candidates = found[row, counts[row]][: plan.needed]
+            if known is None:
+                best = self.flat.among(queries[row], np.sort(candidates), k)
+            else:
+                best = _best(candidates, known[row, counts[row]][: plan.needed], k)
             positions[row, : len(best[0])], scores[row, : len(best[0])] = best
         return positions, scores, enough
+
+
+def _best(positions: Positions, scores: Vectors, k: int) -> Found:
+    """The ``k`` best, of equal scores the smaller position first."""
+    order = np.lexsort((positions, -scores))[:k]
+    return positions[order], scores[order]
 
 
 def _on_curve(k: float, at_10: float, at_100: float) -> float:

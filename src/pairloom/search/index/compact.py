@@ -88,13 +88,12 @@ class Compact:
         self._index.is_trained = True
         self._fill(sizes, members, codes)
 
-    def nearest(self, queries: Vectors, count: int, effort: int) -> Positions:
+    def nearest(self, queries: Vectors, count: int, effort: int) -> tuple[Positions, None]:
         """As `pairloom.search.index.approximate.Source`; the effort is nprobe, how many lists are looked into."""
         parameters = faiss.SearchParametersIVF(nprobe=min(effort, self.facts.num_lists))
         with faiss_threads(self._flat.threads):
             _, positions = self._index.search(queries, count, params=parameters)
-        found: Positions = positions
-        return found
+        return positions, None
 
     @property
     def efforts(self) -> Sequence[int]:

@@ -91,13 +91,12 @@ class Graph:
         lend(self._index.hnsw.neighbors, self.links)
         _set_layers(self._index, self.levels, offsets, facts.entry_point)
 
-    def nearest(self, queries: Vectors, count: int, effort: int) -> Positions:
+    def nearest(self, queries: Vectors, count: int, effort: int) -> tuple[Positions, Vectors]:
         """As `pairloom.search.index.approximate.Source`; the effort is efSearch, how many of the nearest so far are walked on from."""
         parameters = faiss.SearchParametersHNSW(efSearch=max(effort, count))
         with faiss_threads(self._flat.threads):
-            _, positions = self._index.search(queries, count, params=parameters)
-        found: Positions = positions
-        return found
+            scores, positions = self._index.search(queries, count, params=parameters)
+        return positions, scores
 
     @property
     def efforts(self) -> Sequence[int]:
