@@ -22,7 +22,8 @@ from pairloom.search.index.faiss_views import Positions, Vectors
 from pairloom.search.index.flat_file import FlatFile, Mask
 from pairloom.search.index.watch import Watch
 
-NUM_QUERIES = 400
+# Of both kinds together. With 400 of them the standard error alone doubled the effort that was found (docs/log.md).
+NUM_QUERIES = 1_000
 # See above.
 MOVED = 0.35
 # So many true neighbours are found: enough for the nearest 100, and for the nearest 10 where a fifth counts.
