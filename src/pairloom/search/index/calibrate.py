@@ -104,7 +104,7 @@ def calibrate(
     if effort_10 is None:
         return Calibration(recall, None)
     candidates_100 = trial.candidates(100)
-    effort_100, _ = trial.effort(100, candidates_100)
+    effort_100, _ = trial.effort(100, candidates_100, least=effort_10)
     watch.at(0.9)
     # Where the nearest 100 are not found, whoever asks for so many is answered exactly.
     settings = Settings(effort_10, effort_100 or MOST_EFFORT, candidates_10, candidates_100)
@@ -201,10 +201,12 @@ class _Trial:
                 return count
         return choices[-1]
 
-    def effort(self, k: int, candidates: int) -> tuple[int | None, float]:
+    def effort(self, k: int, candidates: int, least: int = 0) -> tuple[int | None, float]:
         """The least effort that finds the nearest ``k``, and the recall with it, or with the greatest if none does."""
         recall = 0.0
         for effort in self.source.efforts:
+            if effort < least:
+                continue
             recall, surely = self._measured(Settings(effort, effort, candidates, candidates), k)
             if surely >= self.target:
                 return effort, recall
