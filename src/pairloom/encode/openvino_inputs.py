@@ -21,9 +21,9 @@ _FAR_BELOW = np.float32(-1e30)
 # Each rectangle and each number of tokens has kernels of its own, which are made when it first comes, and kept. So both are
 # rounded up to multiples: of the first number up to its limit, of the next one up to the next, …
 _WIDTHS = ((64, 4), (None, 8))
+_TOKENS = ((64, 4), (256, 8), (1024, 16), (None, 32))
 # Of a row that short texts share (docs/log.md): of longer ones more is closed than open, of shorter ones there are more.
 _ROW_TOKENS = 64
-_TOKENS = ((64, 4), (256, 8), (1024, 16), (None, 32))
 
 
 def make_inputs(
