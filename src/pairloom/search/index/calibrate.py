@@ -22,7 +22,7 @@ from pairloom.search.index.faiss_views import Positions, Vectors
 from pairloom.search.index.flat_file import FlatFile, Mask
 from pairloom.search.index.watch import Watch
 
-# Of both kinds together. With 400 of them the standard error alone doubled the effort that was found (docs/log.md).
+# Of both kinds together. With 400 of them, whose standard error is larger, 384 was found where 192 is enough (docs/log.md).
 NUM_QUERIES = 1_000
 # See above.
 MOVED = 0.35
