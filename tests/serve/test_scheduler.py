@@ -113,6 +113,7 @@ def test_texts_of_like_length_are_computed_together_and_micro_batches_are_full(m
             # The leader's length as long as there are such texts, and of another one what fits in besides.
             assert all(len(set(one)) <= 2 for one in batches)
             assert sum(len(set(one)) == 1 for one in batches) >= 5
+            assert len(batches) == 8
             assert all(sum(one) >= 200 for one in batches[:-1])
 
     asyncio.run(run())

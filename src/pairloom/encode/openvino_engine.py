@@ -37,7 +37,7 @@ _MICRO_BATCH_TOKENS = 1024
 _LEAST_TOKENS = 64
 # Of a micro-batch: padding, as a multiple of its tokens, beyond which a text had better be in the next one. Only pooling has any,
 # where it hardly costs time; but it takes memory.
-_PADDING_SHARE = 4
+_PADDING_FACTOR = 4
 # Of a micro-batch for which somebody waits: measured (docs/log.md, serving).
 _STREAM_TOKENS = 384
 # The inputs of an int8 product are quantised in groups of so many along the row, each token by itself, so that a text's
@@ -80,7 +80,7 @@ class OpenVINOEngine:
     def embed(self, tokens: Tokens, *, skip_tokens: int = 0) -> npt.NDArray[np.float32]:
         """See `Engine.embed`."""
         share = self._share(tokens)
-        most_padding = int(self.micro_batch_tokens * _PADDING_SHARE)
+        most_padding = _PADDING_FACTOR * self.micro_batch_tokens
         batches = list(even_micro_batches(tokens.lengths, share, most_padding=most_padding))
         # Alone, a micro-batch has all cores; of many, each core has one, and none waits for another within a layer.
         backbone = self._backbone(1 if len(batches) == 1 else self._threads)

@@ -4,8 +4,9 @@ Tokens stand end to end, without padding, wherever each of them is computed by i
 they are spread out into a rectangle, for which OpenVINO has a fused kernel; short texts share its rows, each closed to the others.
 For pooling they are spread out, too, a text a row.
 
-Shapes: B texts, L tokens of the longest of them, R rows of attention and their width W, T tokens of all, H width of a token vector, A heads of size d, P width of the
-pooled vector, D width of the result. The numbers are checked against transformers in the tests.
+Shapes: B texts, L tokens of the longest of them, R rows of attention and their width W, T tokens of all, H width of a token
+vector, A heads of size d, P width of the pooled vector, D width of the result. The numbers are checked against transformers in
+the tests.
 
 Sources: as of `pairloom.network.backbone`; https://docs.openvino.ai, "Operation Specifications"; for tokens without padding
 Zhai et al., "ByteTransformer", https://arxiv.org/abs/2210.03052.

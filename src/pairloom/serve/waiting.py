@@ -21,7 +21,7 @@ from pairloom.models.tokenizer import Tokens
 
 # Padding of a micro-batch, as a multiple of the tokens that it may hold, beyond which a text had better wait for the next one.
 # OpenVINO's engine pads in pooling only, where it hardly costs time; so it is there to keep short texts from waiting for long ones.
-_PADDING_SHARE = 2
+_PADDING_FACTOR = 2
 # What waits is shared among the streams that are free, but not into smaller parts than this, in tokens: the products of
 # fewer rows take longer by the row.
 _LEAST_TOKENS = 128
@@ -236,7 +236,7 @@ class Waiting:
             max(job.rows),
             {width: bucket.num_texts for width, bucket in self._buckets[job.key].items()},
             min(limit, max(share, _LEAST_TOKENS)),
-            most_padding=int(limit * _PADDING_SHARE),
+            most_padding=_PADDING_FACTOR * limit,
         )
         # What stands behind the others is moved there before its last text may take it out altogether.
         self._clients.move_to_end(job.client)
