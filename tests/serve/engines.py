@@ -13,6 +13,7 @@ from pairloom.models.tokenizer import Tokens
 from tests.encode.jobs import MeanEngine
 
 PATIENCE_S = 30
+_ALL = 10_000  # more micro-batches than any test has
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,7 @@ class ToldEngine(MeanEngine):
         self.computed: list[Computed] = []
         self._lock = threading.Lock()
         self._begun = threading.Semaphore(0)
-        self._free = threading.Event()
-        if not held:
-            self._free.set()
+        self._free = threading.Semaphore(0 if held else _ALL)
 
     def embed_micro_batch(
         self, tokens: Tokens, *, skip_tokens: int = 0, alone: bool = False
@@ -54,7 +53,7 @@ class ToldEngine(MeanEngine):
         with self._lock:
             self.computed.append(Computed(firsts, tokens.lengths.tolist(), alone))
         self._begun.release()
-        assert self._free.wait(PATIENCE_S)
+        assert self._free.acquire(timeout=PATIENCE_S)
         if 666 in firsts:
             raise ValueError("the number of the beast")
         return self.embed(tokens, skip_tokens=skip_tokens)
@@ -64,8 +63,9 @@ class ToldEngine(MeanEngine):
         for _ in range(count):
             assert self._begun.acquire(timeout=PATIENCE_S), "no micro-batch has begun"
 
-    def let_go(self) -> None:
-        self._free.set()
+    def let_go(self, count: int = _ALL) -> None:
+        """Lets so many micro-batches be computed, by default all there are and come."""
+        self._free.release(count)
 
     def place_of(self, first: int) -> int:
         """The number of the micro-batch in which the text that begins so was computed."""

@@ -88,6 +88,9 @@ def test_a_lone_request_has_all_cores_and_what_comes_meanwhile_shares_them(model
             others = [await server.ask(texts([length])) for length in (9, 60, 120)]
             await asyncio.sleep(0.05)
             assert len(engine.computed) == 1, "the lone one has all cores for so long"
+            engine.let_go(1)
+            # Both are held until both have begun: were one done before, then the other would rightly be alone.
+            await server.wait_for(2)
             engine.let_go()
             await asyncio.gather(lone, *others)
             assert [batch.alone for batch in engine.computed[:3]] == [True, False, False]
