@@ -122,6 +122,7 @@ class Finder:
             text,
             k,
             num_documents=state.num_alive,
+            change=state.change,
             allowed=None if mask is None else allowed,
             complete=complete,
         )

@@ -25,11 +25,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 
-from pairloom.search.words.search import MAX_WORDS, TOKENIZER
-from pairloom.search.words.segment import SEPARATOR, segment
+from pairloom.search.words.search import K1, MAX_WORDS, B
+from pairloom.search.words.segment import SEPARATOR, TOKENIZER, segment
 
-# Those of the embedded edition, where SQLite has fixed them.
-K1, B = 1.2, 0.75
 _QUERY_CHARACTERS = 20_000
 _PLACE_BYTES = 4
 _REMEMBERED_WORDS = 1 << 16

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 
-from pairloom.search.words.search import MAX_WORDS, TOKENIZER, matching
-from pairloom.search.words.segment import CLOSE, OPEN, SEPARATOR, query_words, segment
+from pairloom.search.words.scratch import tokenized
+from pairloom.search.words.search import MAX_WORDS, matching
+from pairloom.search.words.segment import CLOSE, OPEN, SEPARATOR, query_words
 
 Range = tuple[int, int]
+
+_MARKED = "SELECT rowid, highlight(texts, 0, ?, ?) FROM texts WHERE texts MATCH ?"
 
 _SIGNS = re.compile(f"([{OPEN}{CLOSE}{SEPARATOR}])")
 # How far the ends of an excerpt are moved so that it begins and ends with a whole word.
@@ -31,16 +32,8 @@ def highlights(query: str | Sequence[str], texts: Sequence[str]) -> list[tuple[R
     words = query_words(query, MAX_WORDS) if isinstance(query, str) else query
     if not words or not texts:
         return [()] * len(texts)
-    # A table with nothing but these texts, which is made sooner than the tokenizer could be written again.
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.execute(f"CREATE VIRTUAL TABLE shown USING fts5(text, tokenize='{TOKENIZER}')")
-        connection.executemany(
-            "INSERT INTO shown(rowid, text) VALUES (?, ?)", enumerate(segment(text) for text in texts)
-        )
-        found = connection.execute(
-            "SELECT rowid, highlight(shown, 0, ?, ?) FROM shown WHERE shown MATCH ?", (OPEN, CLOSE, matching(words))
-        )
-        marked = dict(found)
+    with tokenized(texts) as connection:
+        marked = dict(connection.execute(_MARKED, (OPEN, CLOSE, matching(words))).fetchall())
     return [_ranges(marked[number]) if number in marked else () for number in range(len(texts))]
 
 

@@ -5,18 +5,20 @@ given the text again.
 
 How long a search takes follows from how many places it reads: a word that stands in every third document says next to nothing, and
 takes longer than all others together. So the rarest words of a query count, as many as stand in `POSTINGS` documents together; no list
-of stop words is needed, in no language. And to score a document takes far longer than to learn that a word stands in it. So where
-many documents have one of the words, those are scored that have the most of them, weighed by how rare they are (a cascade: Wang et
-al. 2011, *A Cascade Ranking Model for Efficient Ranked Retrieval*, https://doi.org/10.1145/2009916.2009934).
+of stop words is needed, in no language. Where many documents have one of the words, those are scored that have the most of them,
+weighed by how rare they are (a cascade: Wang et al. 2011, *A Cascade Ranking Model for Efficient Ranked Retrieval*,
+https://doi.org/10.1145/2009916.2009934). What is read of a word is remembered (`pairloom.search.words.postings`), and scored here;
+phrases, and words that are too common for that, FTS5 scores itself, in the same way.
 
 References:
-    https://www.sqlite.org/fts5.html (tokenizers, contentless tables, the formula of ``bm25``); Robertson and Zaragoza 2009, *The
-    Probabilistic Relevance Framework: BM25 and Beyond*, https://doi.org/10.1561/1500000019.
+    https://www.sqlite.org/fts5.html (tokenizers, contentless tables, the formula and the constants of ``bm25``); Robertson and
+    Zaragoza 2009, *The Probabilistic Relevance Framework: BM25 and Beyond*, https://doi.org/10.1561/1500000019.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
@@ -25,18 +27,17 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pairloom.search.words.segment import query_words, segment
+from pairloom.search.words.postings import Numbers, Postings, PostingsReader, Rows, Terms, averages
+from pairloom.search.words.segment import TOKENIZER, query_words, segment
 
-Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Weights = npt.NDArray[np.float64]
 Operator = Literal["OR", "AND"]
 
-# Marks are part of words: without them a Hindi or Thai word would end at each vowel. Accents, which are marks, too, are taken off.
-TOKENIZER = "porter unicode61 remove_diacritics 2 categories ''L* N* M* Co''"
-"""What a word is, as FTS5 reads it in a statement: letters, digits and marks, without case, accents and English endings."""
+K1, B = 1.2, 0.75
+"""Of BM25, as FTS5 has them."""
 
-POSTINGS = 40_000
+POSTINGS = 80_000
 """In how many documents the words of a query may stand together before the most common of them are left out."""
 
 # Up to so many are all scored.
@@ -123,6 +124,7 @@ class WordSearch:
         self._candidates, self._newest = candidates, newest
         self._frequencies: dict[str, int] = {}
         self._asked_at = 0
+        self._terms, self._reader = Terms(), PostingsReader()
 
     def search(
         self,
@@ -131,6 +133,7 @@ class WordSearch:
         k: int,
         *,
         num_documents: int,
+        change: int | None = None,
         allowed: Callable[[Rows], Mask] | None = None,
         complete: bool = True,
     ) -> list[tuple[int, float]]:
@@ -144,6 +147,8 @@ class WordSearch:
             query: Any text; nothing in it is syntax.
             k: How many.
             num_documents: How many documents there are.
+            change: The number of the latest change of the collection that the transaction sees: what is read for one query is
+                remembered for the next until there is another one. Without a number nothing is.
             allowed: Says of row numbers, in any order, which may be found; as many are found as if there were no others.
             complete: Whether fewer than ``k`` are too few; otherwise only none are, and of documents that have nothing but a very
                 common word a fifth as many are looked at. That is enough where the ranking is one of several.
@@ -167,16 +172,25 @@ class WordSearch:
         newest = max(k, self._newest if complete else self._newest // 5)
         found: dict[int, float] = {}
         for some, operator in dict.fromkeys(attempts):
-            rows = None
             num_postings = sum(frequencies[word] for word in some)
-            is_bounded = allowed is not None or num_postings <= self._postings
-            if operator == "OR" and len(some) > 1 and self._scored_postings < num_postings and is_bounded:
-                rows, weights = _weigh(connection, some, num_documents)
-                rows = _heaviest(*_let_through(allowed, rows, weights), max(k, self._candidates))
-            elif allowed is not None:
-                rows = _read_rows(connection, matching(some, operator))
-                rows = rows[allowed(rows)][-newest:]
-            for row, score in _score(connection, matching(some, operator), rows, k, newest):
+            count = max(k, num_postings if num_postings <= self._scored_postings else self._candidates)
+            is_bounded = num_postings <= self._postings
+            postings = self._read(connection, some, change) if operator == "OR" and is_bounded else None
+            if postings is not None:
+                rows, weights = _weigh([part.rows for part in postings], num_documents)
+                rows = _heaviest(*_let_through(allowed, rows, weights), count)
+                lengths = self._reader.lengths(connection, rows, change)
+                ranked = _bm25(postings, rows, lengths, averages(connection), k)
+            else:
+                rows = None
+                if operator == "OR" and len(some) > 1 and count < num_postings and (is_bounded or allowed is not None):
+                    parts = [_read_rows(connection, matching([word])) for word in some]
+                    rows = _heaviest(*_let_through(allowed, *_weigh(parts, num_documents)), count)
+                elif allowed is not None:
+                    rows = _read_rows(connection, matching(some, operator))
+                    rows = rows[allowed(rows)][-newest:]
+                ranked = _score(connection, matching(some, operator), rows, k, newest)
+            for row, score in ranked:
                 found[row] = max(score, found.get(row, 0.0))  # the more words count, the higher
             if len(found) >= (k if complete else 1):
                 break
@@ -187,6 +201,13 @@ class WordSearch:
         words = query_words(query, MAX_WORDS)
         frequencies = self._ask(connection, words, num_documents)
         return tuple(word for word in words if frequencies[word] <= _common_from(num_documents)) or words
+
+    def _read(self, connection: sqlite3.Connection, words: Sequence[str], change: int | None) -> list[Postings] | None:
+        """The postings of each word; None if one is no single word to the index, but a phrase."""
+        terms = self._terms.of(words)
+        if any(len(parts) != 1 for parts in terms):
+            return None
+        return [self._reader.postings(connection, term, change) for (term,) in terms]
 
     def _ask(self, connection: sqlite3.Connection, words: Sequence[str], num_documents: int) -> dict[str, int]:
         """In how many documents each word stands; of the most common ones only that they are many."""
@@ -208,23 +229,58 @@ def _read_rows(connection: sqlite3.Connection, match: str) -> Rows:
     return np.fromstring(listed or "", dtype=np.int64, sep=",")
 
 
-def _weigh(connection: sqlite3.Connection, words: Sequence[str], num_documents: int) -> tuple[Rows, Weights]:
-    """The rows with at least one of the words, in rising order, and how much the words in each weigh together."""
-    parts = [part for word in words if len(part := _read_rows(connection, matching([word])))]
+def _weigh(parts: Sequence[Numbers], num_documents: int) -> tuple[Rows, Weights]:
+    """The rows with at least one of some words, in rising order, and how much the words in each weigh together.
+
+    Args:
+        parts: The rows with each word, rising.
+        num_documents: Of the collection.
+    """
+    parts = [part for part in parts if len(part)]
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0)
     sizes = np.array([len(part) for part in parts])
-    # As FTS5 has it, where a word of most documents weighs next to nothing.
-    each = np.log(np.maximum(1, (num_documents - sizes + 0.5) / (sizes + 0.5))) + _LEAST_WEIGHT
-    first, last = min(part[0] for part in parts), max(part[-1] for part in parts)
+    each = [_idf(size, num_documents) for size in sizes.tolist()]
+    first, last = min(int(part[0]) for part in parts), max(int(part[-1]) for part in parts)
     if last - first < _DENSE_ROWS:
         weights = np.zeros(last - first + 1)
         for part, weight in zip(parts, each, strict=True):
             weights[part - first] += weight
-        places = np.flatnonzero(weights)
+        places = np.flatnonzero(weights > 0)  # of numbers it takes much longer than of truth values
         return places + first, weights[places]
     rows, inverse = np.unique(np.concatenate(parts), return_inverse=True)
     return rows, np.asarray(np.bincount(inverse, weights=np.repeat(each, sizes)), dtype=np.float64)
+
+
+def _idf(num_having: int, num_documents: int) -> float:
+    """How much a word weighs; as FTS5 has it, one of most documents next to nothing."""
+    odds = (num_documents - num_having + 0.5) / (num_having + 0.5)
+    return math.log(odds) if odds > 1 else _LEAST_WEIGHT
+
+
+def _bm25(
+    postings: Sequence[Postings], rows: Rows, lengths: Rows, average: tuple[int, float], k: int
+) -> Iterable[tuple[int, float]]:
+    """The best ``k`` of some documents, each of which has one of the words; the same to the last bits as FTS5's ``bm25``.
+
+    Args:
+        postings: Of each word.
+        rows: [n], rising.
+        lengths: [n], how many words each document has.
+        average: How many documents there are, and their average length.
+        k: How many.
+    """
+    num_documents, average_length = average
+    norms = K1 * (1 - B + B * lengths / max(average_length, 1e-9))
+    scores = np.zeros(len(rows))
+    for part in postings:
+        if len(part.rows):
+            # Of the same type, or all of the word's rows would be copied.
+            places = np.minimum(np.searchsorted(part.rows, rows.astype(part.rows.dtype)), len(part.rows) - 1)
+            counts = np.where(part.rows[places] == rows, part.counts[places], 0).astype(np.float64)
+            scores += _idf(len(part.rows), num_documents) * (counts * (K1 + 1) / (counts + norms))
+    best = np.lexsort((rows, -scores))[:k]
+    return zip(rows[best].tolist(), scores[best].tolist(), strict=True)
 
 
 def _let_through(allowed: Callable[[Rows], Mask] | None, rows: Rows, weights: Weights) -> tuple[Rows, Weights]:
@@ -235,12 +291,12 @@ def _let_through(allowed: Callable[[Rows], Mask] | None, rows: Rows, weights: We
 
 
 def _heaviest(rows: Rows, weights: Weights, count: int) -> Rows:
-    """So many rows of the largest weights, of equal ones the newest."""
+    """So many rows of the largest weights, of equal ones the newest; in rising order, as they came."""
     if len(rows) <= count:
         return rows
     least = np.partition(weights, -count)[-count]
     certain, equal = rows[weights > least], rows[weights == least]
-    return np.concatenate([certain, equal[len(equal) - (count - len(certain)) :]])
+    return np.sort(np.concatenate([certain, equal[len(equal) - (count - len(certain)) :]]))
 
 
 def _score(

@@ -20,6 +20,10 @@ from unicodedata import category
 VERSION = 1
 """Of what `segment` makes of a text; words that were indexed by another one cannot be deleted any more."""
 
+# Marks are part of words: without them a Hindi or Thai word would end at each vowel. Accents, which are marks, too, are taken off.
+TOKENIZER = "porter unicode61 remove_diacritics 2 categories ''L* N* M* Co''"
+"""What a word is, as FTS5 reads it in a statement: letters, digits and marks, without case, accents and English endings."""
+
 SEPARATOR = "\x1f"
 OPEN, CLOSE = "\x1d", "\x1e"
 """What never stands in a segmented text, and may mark places in it."""
