@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,7 +32,7 @@ Found = tuple[Positions, Vectors]
 NUMBERS: dict[Storage, str] = {"float16": "<f2", "float32": "<f4"}
 ROWS, VECTORS = "rows.npy", "vectors.npy"
 
-# So much stays in the cache while several queries are compared with it, and costs a single one nothing.
+# So much stays in the cache while several queries are compared with it.
 _BLOCK_BYTES = 8 << 20
 # Vectors picked out by a mask are copied together first, into a buffer that stays nearer.
 _PICKED_BYTES = 2 << 20
@@ -101,6 +102,8 @@ class FlatFile:
             raise damaged(folder / ROWS, "its numbers do not rise")
         self.threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, "pairloom-search") if threads > 1 else None
+        self._guard = threading.Lock()
+        self._num_scanning = 0
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -170,7 +173,8 @@ class FlatFile:
 
     def _search_all(self, queries: Vectors, k: int) -> Found:
         def scan(begin: int, end: int) -> Found:
-            step = self._rows_in(_BLOCK_BYTES)
+            # With a single query everything at once: between blocks Python would have to wait for its other threads.
+            step = self._rows_in(_BLOCK_BYTES) if len(queries) > 1 else max(1, end - begin)
 
             def part(cut: int) -> Found:
                 return _moved(best_of(queries, self.stored[cut : min(cut + step, end)], k), lambda places: places + cut)
@@ -196,16 +200,29 @@ class FlatFile:
         return self._by_threads(scan, len(chosen), queries, k)
 
     def _by_threads(self, scan: Callable[[int, int], Found], count: int, queries: Vectors, k: int) -> Found:
-        """Several queries are divided among threads by FAISS; for a single one, the vectors are."""
+        """Several queries are divided among threads by FAISS; for a single one, the vectors are.
+
+        Searches at the same time share the threads: two that take turns on two cores are done later than two that have one each.
+        """
+        with self._guard:
+            self._num_scanning += 1
+            threads = max(1, self.threads // self._num_scanning)
+        try:
+            return self._by(threads, scan, count, queries, k)
+        finally:
+            with self._guard:
+                self._num_scanning -= 1
+
+    def _by(self, threads: int, scan: Callable[[int, int], Found], count: int, queries: Vectors, k: int) -> Found:
         if len(queries) != 1:
-            with faiss_threads(self.threads):
+            with faiss_threads(threads):
                 return scan(0, count)
 
         def alone(begin: int, end: int) -> Found:
             with faiss_threads(1):
                 return scan(begin, end)
 
-        shares = min(self.threads, max(1, count // self._rows_in(_BYTES_A_THREAD)))
+        shares = min(threads, max(1, count // self._rows_in(_BYTES_A_THREAD)))
         if self._pool is None or shares == 1:
             return alone(0, count)
         cuts = [count * share // shares for share in range(shares + 1)]
