@@ -38,6 +38,18 @@ logger = logging.getLogger("pairloom")
 # As nginx calls a request whose client did not wait. It is counted; nobody receives it.
 _CLIENT_GONE = 499
 
+_ROUTERS = (
+    embeddings_router,
+    health_router,
+    models_router,
+    native_router,
+    similarity_router,
+    search_router,
+    map_router,
+)
+# Both have nothing but the request for an argument.
+_ASKED_OFTEN = ("/v1/embeddings", "/v1/search")
+
 _DESCRIPTION = "Sentence embeddings, as OpenAI's clients ask for them, and search in a collection of texts."
 
 
@@ -55,14 +67,17 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
         exception_handlers=_HANDLERS,
     )
-    embeddings = embeddings_router(service)
-    app.include_router(embeddings)
-    for router in (health_router, models_router, native_router, similarity_router, search_router):
-        app.include_router(router(service))
-    app.include_router(map_router(service))
+    routers = [make_router(service) for make_router in _ROUTERS]
+    for router in routers:
+        app.include_router(router)
     if service.settings.page:
         app.include_router(page_router(service))
-    often = [route for route in embeddings.routes if isinstance(route, APIRoute)]
+    often = [
+        route
+        for router in routers
+        for route in router.routes
+        if isinstance(route, APIRoute) and route.path in _ASKED_OFTEN
+    ]
     handlers = {kind: handler for kind, handler in _HANDLERS.items() if kind is not Exception}
     app.add_middleware(Shortcut, routes=often, handlers=handlers)
     app.add_middleware(Unexpected, log_texts=service.settings.log_texts)
