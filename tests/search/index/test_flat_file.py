@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from pairloom.errors import ArtifactError
 from pairloom.search.index import flat_file
-from pairloom.search.index.faiss_views import best_of, faiss, faiss_threads
+from pairloom.search.index.faiss_views import Floats, Positions, Vectors, best_of, faiss, faiss_threads
 from pairloom.search.index.flat_file import FlatFile, Storage, num_wanted, write_flat
 from pairloom.search.index.watch import StoppedError, Watch
 from tests.search.indexing import clustered, flat_of, in_blocks, oracle
@@ -44,13 +46,64 @@ def test_it_finds_what_float64_finds(
 
 def test_blocks_and_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flat = flat_of(tmp_path, VECTORS)
-    whole = flat.search(QUERIES[:1], 30)
-    for name in ("_BLOCK_BYTES", "_BYTES_A_THREAD"):
-        monkeypatch.setattr(flat_file, name, 64 * 50)
-    for threads in (1, 3):
-        flat = flat_of(tmp_path, VECTORS, threads=threads)
-        for mine, its in zip(flat.search(QUERIES[:1], 30), whole, strict=True):
-            np.testing.assert_array_equal(mine, its)
+    for queries in (QUERIES[:1], QUERIES):
+        whole = flat.search(queries, 30)
+        with monkeypatch.context() as patch:
+            for name in ("_BLOCK_BYTES", "_BYTES_A_THREAD"):
+                patch.setattr(flat_file, name, 64 * 50)
+            for threads in (1, 3):
+                in_parts = flat_of(tmp_path, VECTORS, threads=threads).search(queries, 30)
+                for mine, its in zip(in_parts, whole, strict=True):
+                    np.testing.assert_array_equal(mine, its)
+
+
+def test_searches_at_the_same_time_share_the_threads(tmp_path: Path, small_parts: None) -> None:
+    """As many as come while others are under way, with masks and without, find what each would find alone."""
+    flat = flat_of(tmp_path, VECTORS, threads=4)
+    masks = [None, np.random.default_rng(3).random(len(flat)) < 0.3]
+    wanted = [(QUERIES[begin : begin + size], mask) for begin in range(6) for size in (1, 3) for mask in masks]
+    alone = [flat.search(queries, 20, mask) for queries, mask in wanted]
+    for _ in range(5):
+        with ThreadPoolExecutor(8) as threads:
+            together = list(threads.map(lambda one: flat.search(one[0], 20, one[1]), wanted))
+        for mine, its in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(mine[0], its[0])
+            np.testing.assert_array_equal(mine[1], its[1])
+
+
+def test_a_search_alone_has_all_threads_and_beside_another_its_share(
+    tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flat = flat_of(tmp_path, VECTORS, threads=4)
+    shares: list[int] = []
+    may_go, has_begun = threading.Event(), threading.Event()
+
+    def watched(queries: Vectors, stored: Floats, k: int) -> tuple[Positions, Vectors]:
+        if len(queries) == 1:
+            shares.append(len(stored))
+        else:
+            has_begun.set()
+            assert may_go.wait(30)
+        return best_of(queries, stored, k)
+
+    monkeypatch.setattr(flat_file, "best_of", watched)
+
+    def shares_of_a_search() -> list[int]:
+        shares.clear()
+        flat.search(QUERIES[:1], 5)
+        return shares
+
+    assert shares_of_a_search() == [175] * 4
+    with ThreadPoolExecutor(1) as other:
+        beside = other.submit(flat.search, QUERIES[:2], 5)
+        assert has_begun.wait(30)
+        assert shares_of_a_search() == [350] * 2
+        may_go.set()
+        beside.result()
+    assert shares_of_a_search() == [175] * 4
+    with pytest.raises(AssertionError):
+        flat.search(QUERIES[:2, :3], 5)
+    assert shares_of_a_search() == [175] * 4, "what failed is over, too"
 
 
 @pytest.mark.parametrize("storage", ["float16", "float32"])
