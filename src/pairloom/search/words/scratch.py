@@ -12,6 +12,13 @@ from pairloom.search.words.segment import TOKENIZER, segment
 _own = threading.local()
 
 
+class _Connection(sqlite3.Connection):
+    """Closed when its thread ends."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 @contextmanager
 def tokenized(texts: Iterable[str]) -> Iterator[sqlite3.Connection]:
     """A database whose table ``texts(text)`` has these texts, numbered from 0, and whose table ``places`` all their words.
@@ -22,7 +29,8 @@ def tokenized(texts: Iterable[str]) -> Iterator[sqlite3.Connection]:
     connection: sqlite3.Connection | None = getattr(_own, "connection", None)
     _own.connection = None  # a block within this one needs another
     if connection is None:
-        connection = sqlite3.connect(":memory:", isolation_level=None)
+        # Who takes away what an ended thread has left may be another one.
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=_Connection)
         connection.execute(f"CREATE VIRTUAL TABLE texts USING fts5(text, tokenize='{TOKENIZER}')")
         connection.execute("CREATE VIRTUAL TABLE places USING fts5vocab(texts, instance)")
     try:
