@@ -135,6 +135,19 @@ def test_the_least_effort_that_is_enough_is_chosen(flat: FlatFile) -> None:
     assert (found.settings.candidates_10, found.settings.candidates_100) == (10, 100)
 
 
+@pytest.mark.parametrize("target", [0.5, 0.7, 0.9])
+def test_between_two_efforts_the_least_is_found_to_an_eighth(flat: FlatFile, target: float) -> None:
+    def effort(*efforts: int) -> int:
+        found = calibrate(flat, Forgetful(flat, efforts), target_recall=target, num_queries=60)
+        assert found.settings is not None
+        assert found.recall >= target
+        return found.settings.effort_10
+
+    least = effort(*range(1, 21))
+    assert least <= effort(1, 20) <= least + max(1, least // 8)
+    assert effort(2, least, 20) == least, "one that is named is taken if less than an eighth below it is not enough"
+
+
 def test_what_cannot_be_reached_is_said(flat: FlatFile) -> None:
     found = calibrate(flat, Forgetful(flat, efforts=(5, 10)), target_recall=0.99, num_queries=100)
     assert found.settings is None

@@ -202,15 +202,32 @@ class _Trial:
         return choices[-1]
 
     def effort(self, k: int, candidates: int, least: int = 0) -> tuple[int | None, float]:
-        """The least effort that finds the nearest ``k``, and the recall with it, or with the greatest if none does."""
-        recall = 0.0
+        """The least effort that finds the nearest ``k``, and the recall with it, or with the greatest if none does.
+
+        Between the last one that the source names and that is not enough, and the next one, it is found to an eighth.
+        """
+        recall, too_little = 0.0, None
         for effort in self.source.efforts:
             if effort < least:
                 continue
-            recall, surely = self._measured(Settings(effort, effort, candidates, candidates), k)
-            if surely >= self.target:
-                return effort, recall
-        return None, recall
+            recall, is_enough = self._tried(effort, k, candidates)
+            if is_enough:
+                break
+            too_little = effort
+        else:
+            return None, recall
+        while too_little is not None and effort - too_little > max(1, too_little // 8):
+            middle = (too_little + effort) // 2
+            found, is_enough = self._tried(middle, k, candidates)
+            if is_enough:
+                effort, recall = middle, found
+            else:
+                too_little = middle
+        return effort, recall
+
+    def _tried(self, effort: int, k: int, candidates: int) -> tuple[float, bool]:
+        recall, surely = self._measured(Settings(effort, effort, candidates, candidates), k)
+        return recall, surely >= self.target
 
     def masked(self, settings: Settings) -> tuple[Settings, dict[str, float]]:
         """The settings with which the nearest 10 are found where a share of the vectors counts, and those recalls."""
