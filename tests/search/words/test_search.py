@@ -330,6 +330,38 @@ def test_of_many_documents_those_with_the_heaviest_words_are_scored(far: int) ->
     assert [row for row, _ in found] == ranked({row: scores[row] for row in heaviest})
 
 
+@pytest.mark.parametrize("query", ["w0", "w0 nothing", "nothing w0 nowhere"])
+def test_where_one_word_is_all_there_is_every_document_with_it_is_scored(query: str) -> None:
+    texts = random_texts(600)
+    scores = bm25(texts, ["w0"])
+    assert len(scores) > 200
+    even = {row: score for row, score in scores.items() if row % 2 == 0}
+    newest = {row: scores[row] for row in sorted(scores)[-60:]}
+    with closing(fresh(texts)) as connection:
+        for change in (None, 1, 1):
+            search = WordSearch(scored_postings=3, candidates=40)
+            found = search.search(connection, query, 20, num_documents=600, change=change)
+            assert [row for row, _ in found] == ranked(scores)[:20]
+            some = search.search(
+                connection, query, 20, num_documents=600, change=change, allowed=lambda rows: rows % 2 == 0
+            )
+            assert [row for row, _ in some] == ranked(even)[:20]
+            few = WordSearch(scored_postings=3, candidates=40, newest=60)
+            assert [row for row, _ in few.search(connection, query, 20, num_documents=600)] == ranked(newest)[:20]
+
+
+def test_a_word_that_has_become_common_is_not_taken_for_rare(connection: sqlite3.Connection) -> None:
+    """How common words are is remembered; what is scored is not decided by that."""
+    search = WordSearch()
+    insert_words(connection, [(1, "apple"), (2, "pear"), *((row, "plum") for row in range(3, 100))])
+    assert search.search(connection, "apple pear", 2, num_documents=99) != []
+    texts = {row: "apple pear " * (row % 7 + 1) for row in range(100, 109)}
+    insert_words(connection, list(texts.items()))
+    found = search.search(connection, "apple pear", 2, num_documents=108)
+    expected = WordSearch().search(connection, "apple pear", 2, num_documents=108)
+    assert found == expected
+
+
 def test_a_rare_word_is_not_lost_among_newer_documents_with_a_common_one() -> None:
     texts = {1: "zebra", **dict.fromkeys(range(2, 60), "apple"), 60: "apple pear", 61: "pear"}
     with closing(fresh(texts)) as connection:

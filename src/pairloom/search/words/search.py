@@ -42,7 +42,7 @@ POSTINGS = 80_000
 
 # Up to so many are all scored.
 _SCORED_POSTINGS = 5_000
-# Of more, so many documents are scored.
+# Of more, and of several words, so many documents are scored.
 _CANDIDATES = 500
 
 MAX_WORDS = 128
@@ -172,24 +172,21 @@ class WordSearch:
         newest = max(k, self._newest if complete else self._newest // 5)
         found: dict[int, float] = {}
         for some, operator in dict.fromkeys(attempts):
-            num_postings = sum(frequencies[word] for word in some)
-            count = max(k, num_postings if num_postings <= self._scored_postings else self._candidates)
-            is_bounded = num_postings <= self._postings
+            is_bounded = sum(frequencies[word] for word in some) <= self._postings
             postings = self._read(connection, some, change) if operator == "OR" and is_bounded else None
             if postings is not None:
-                rows, weights = _weigh([part.rows for part in postings], num_documents)
-                rows = _heaviest(*_let_through(allowed, rows, weights), count)
+                rows = self._worth_scoring([part.rows for part in postings], k, num_documents, allowed, newest)
                 lengths = self._reader.lengths(connection, rows, change)
                 ranked = _bm25(postings, rows, lengths, averages(connection), k)
             else:
-                rows = None
-                if operator == "OR" and len(some) > 1 and count < num_postings and (is_bounded or allowed is not None):
+                scored = None
+                if operator == "OR" and len(some) > 1 and (is_bounded or allowed is not None):
                     parts = [_read_rows(connection, matching([word])) for word in some]
-                    rows = _heaviest(*_let_through(allowed, *_weigh(parts, num_documents)), count)
+                    scored = self._worth_scoring(parts, k, num_documents, allowed, newest)
                 elif allowed is not None:
-                    rows = _read_rows(connection, matching(some, operator))
-                    rows = rows[allowed(rows)][-newest:]
-                ranked = _score(connection, matching(some, operator), rows, k, newest)
+                    scored = _read_rows(connection, matching(some, operator))
+                    scored = scored[allowed(scored)][-newest:]
+                ranked = _score(connection, matching(some, operator), scored, k, newest)
             for row, score in ranked:
                 found[row] = max(score, found.get(row, 0.0))  # the more words count, the higher
             if len(found) >= (k if complete else 1):
@@ -208,6 +205,34 @@ class WordSearch:
         if any(len(parts) != 1 for parts in terms):
             return None
         return [self._reader.postings(connection, term, change) for (term,) in terms]
+
+    def _worth_scoring(
+        self,
+        parts: Sequence[Numbers],
+        k: int,
+        num_documents: int,
+        allowed: Callable[[Rows], Mask] | None,
+        newest: int,
+    ) -> Rows:
+        """Of the documents that have one of some words those that are scored, rising.
+
+        Args:
+            parts: The rows with each word, rising.
+            k: How many are wanted.
+            num_documents: Of the collection.
+            allowed: As `search` takes it.
+            newest: How many are scored if only one of the words stands anywhere: then nothing tells them apart before.
+        """
+        rows, weights = _weigh(parts, num_documents)
+        if allowed is not None:
+            mask = allowed(rows)
+            rows, weights = rows[mask], weights[mask]
+        num_postings = sum(map(len, parts))
+        if sum(map(bool, map(len, parts))) == 1:
+            return rows[-newest:]
+        return _heaviest(
+            rows, weights, max(k, num_postings if num_postings <= self._scored_postings else self._candidates)
+        )
 
     def _ask(self, connection: sqlite3.Connection, words: Sequence[str], num_documents: int) -> dict[str, int]:
         """In how many documents each word stands; of the most common ones only that they are many."""
@@ -281,13 +306,6 @@ def _bm25(
             scores += _idf(len(part.rows), num_documents) * (counts * (K1 + 1) / (counts + norms))
     best = np.lexsort((rows, -scores))[:k]
     return zip(rows[best].tolist(), scores[best].tolist(), strict=True)
-
-
-def _let_through(allowed: Callable[[Rows], Mask] | None, rows: Rows, weights: Weights) -> tuple[Rows, Weights]:
-    if allowed is None:
-        return rows, weights
-    mask = allowed(rows)
-    return rows[mask], weights[mask]
 
 
 def _heaviest(rows: Rows, weights: Weights, count: int) -> Rows:
