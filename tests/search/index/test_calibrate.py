@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from pairloom.search.index import calibrate as calibrating
 from pairloom.search.index.approximate import MOST_EFFORT, ApproximateSearch, Settings
 from pairloom.search.index.calibrate import calibrate, draw_sample, of_the_worse_half, recalls
 from pairloom.search.index.flat_file import FlatFile
@@ -146,6 +147,23 @@ def test_between_two_efforts_the_least_is_found_to_an_eighth(flat: FlatFile, tar
     least = effort(*range(1, 21))
     assert least <= effort(1, 20) <= least + max(1, least // 8)
     assert effort(2, least, 20) == least, "one that is named is taken if less than an eighth below it is not enough"
+
+
+def test_the_effort_for_a_hundred_begins_with_that_for_ten(flat: FlatFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = {10: 37, 100: 45}
+
+    def tried(self: object, effort: int, k: int, candidates: int) -> tuple[float, bool]:
+        return 1.0, effort >= needed[k]
+
+    monkeypatch.setattr(calibrating._Trial, "_tried", tried)
+    found = calibrate(flat, Forgetful(flat, (16, 32, 64, 128)), target_recall=0.5, num_queries=20)
+    assert found.settings is not None
+    assert 37 <= found.settings.effort_10 <= 41
+    assert 45 <= found.settings.effort_100 <= 50
+    needed[100] = 30
+    found = calibrate(flat, Forgetful(flat, (16, 32, 64, 128)), target_recall=0.5, num_queries=20)
+    assert found.settings is not None
+    assert found.settings.effort_100 == found.settings.effort_10
 
 
 def test_what_cannot_be_reached_is_said(flat: FlatFile) -> None:

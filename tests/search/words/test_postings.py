@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pairloom.search.words import postings
 from pairloom.search.words.postings import PostingsReader, Terms, averages
 from pairloom.search.words.search import WordSearch, create_words, delete_words, insert_words
 from tests.search.words.test_search import fresh, random_texts
@@ -20,6 +22,7 @@ from tests.search.words.test_search import fresh, random_texts
 
 def read(reader: PostingsReader, connection: sqlite3.Connection, term: str, change: int | None) -> dict[int, int]:
     found = reader.postings(connection, term, change)
+    assert found is not None
     return dict(zip(found.rows.tolist(), found.counts.tolist(), strict=True))
 
 
@@ -44,13 +47,46 @@ def test_they_are_what_stands_in_the_texts(far: int) -> None:
             assert averages(connection) == (len(texts), sum(lengths.values()) / len(texts))
 
 
-def test_averages_of_nothing() -> None:
-    with closing(fresh()) as connection:
-        assert averages(connection) == (0, 0.0)
-        insert_words(connection, [(1, "")])
-        assert averages(connection) == (1, 0.0)
-        delete_words(connection, [(1, "")])
-        assert averages(connection) == (0, 0.0)
+def test_an_index_that_does_not_say_how_long_documents_are_is_damaged() -> None:
+    texts = random_texts()
+    for damage in (
+        "DELETE FROM words_data WHERE id = 1",
+        "UPDATE words_data SET block = x'' WHERE id = 1",
+        "UPDATE words_data SET block = NULL WHERE id = 1",
+        "UPDATE words_data SET block = 'text' WHERE id = 1",
+        "UPDATE words_docsize SET sz = NULL",
+        "UPDATE words_docsize SET sz = 7",
+        "UPDATE words_docsize SET sz = x'8080'",
+        "DELETE FROM words_docsize",
+    ):
+        with closing(fresh(texts)) as connection:
+            assert WordSearch().search(connection, "w3 w50", 10, num_documents=300)
+            connection.execute("PRAGMA writable_schema=ON")
+            connection.execute(damage)
+            with pytest.raises(sqlite3.DatabaseError) as error:
+                WordSearch().search(connection, "w3 w50", 10, num_documents=300)
+            assert type(error.value) is sqlite3.DatabaseError, damage
+
+
+def test_a_word_in_too_many_places_is_left_to_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = random_texts()
+    with closing(fresh(texts)) as connection:
+        expected = WordSearch().search(connection, "w3 w50", 10, num_documents=300)
+        monkeypatch.setattr(postings, "_MOST_PLACES", sum(counted(texts, "w50").values()))
+        reader = PostingsReader()
+        for _ in range(2):
+            assert reader.postings(connection, "w3", 1) is None
+            assert read(reader, connection, "w50", 1) == counted(texts, "w50")
+        assert WordSearch().search(connection, "w3 w50", 10, num_documents=300, change=1) == expected
+
+
+def test_words_longer_than_all_that_are_written() -> None:
+    """The index cuts them, and maybe within a character."""
+    for long in ("\u0905" * 11_000, "x" * 20_000, "\U00016800" * 9_000):
+        with closing(fresh({1: "apple", 2: f"apple {long}"})) as connection:
+            for query in (f"apple {long}", f"{long} apple", long):
+                found = WordSearch().search(connection, query, 10, num_documents=2, change=1)
+                assert found == ScoredBySQLite().search(connection, query, 10, num_documents=2)
 
 
 def test_what_was_deleted_is_not_read() -> None:
@@ -91,14 +127,19 @@ def test_nothing_is_read_twice_until_something_is_changed() -> None:
 
 def test_no_more_is_remembered_than_there_is_room_for() -> None:
     texts = random_texts()
-    reader = PostingsReader(2_000)
+    reader = PostingsReader(20_000)
     with closing(fresh(texts)) as connection:
         for word in [f"w{number}" for number in range(60)] * 2:
             assert read(reader, connection, word, 1) == counted(texts, word)
             remembered = reader._remembered
-            assert remembered.num_bytes == sum(one.num_bytes for one in remembered.postings.values()) <= 2_000
+            own = sum(one.rows.nbytes + one.counts.nbytes for one in remembered.postings.values() if one is not None)
+            assert own < remembered.num_bytes <= 20_000
         assert "w59" in remembered.postings
         assert "w0" not in remembered.postings
+        # Words that stand nowhere take room, too.
+        for number in range(1_000):
+            assert read(reader, connection, f"typo{number}", 1) == {}
+        assert len(remembered.postings) < 100
 
 
 def test_terms_are_those_of_the_index() -> None:
@@ -160,18 +201,27 @@ def test_threads_share_what_is_remembered(tmp_path: Path) -> None:
                 if {row for row, _ in found} != expected:
                     faults.append(f"at change {change}: {len(found)} documents")
 
-    readers = [threading.Thread(target=ask) for _ in range(4)]
+    def wait_for(change: int) -> None:
+        until = time.monotonic() + 30
+        while change not in answers and not faults:
+            assert time.monotonic() < until, "nobody answers"
+            time.sleep(0.001)
+
+    readers = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
     for reader in readers:
         reader.start()
-    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
-        for number in range(1, 101):
-            writer.execute("BEGIN IMMEDIATE")
-            delete_words(writer, [(number, "apple pear")])
-            insert_words(writer, [(1_000 + number, "plum plum")])
-            writer.execute("UPDATE meta SET change = ?", (number,))
-            writer.execute("COMMIT")
-    done.set()
-    for reader in readers:
-        reader.join()
+    try:
+        wait_for(0)
+        with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+            for number in range(1, 101):
+                writer.execute("BEGIN IMMEDIATE")
+                delete_words(writer, [(number, "apple pear")])
+                insert_words(writer, [(1_000 + number, "plum plum")])
+                writer.execute("UPDATE meta SET change = ?", (number,))
+                writer.execute("COMMIT")
+        wait_for(100)
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join(30)
     assert not faults
-    assert len(answers) > 1

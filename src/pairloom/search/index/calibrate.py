@@ -202,14 +202,12 @@ class _Trial:
         return choices[-1]
 
     def effort(self, k: int, candidates: int, least: int = 0) -> tuple[int | None, float]:
-        """The least effort that finds the nearest ``k``, and the recall with it, or with the greatest if none does.
+        """The least effort that finds the nearest ``k``, from ``least`` on, and the recall with it, or with the greatest if none does.
 
         Between the last one that the source names and that is not enough, and the next one, it is found to an eighth.
         """
         recall, too_little = 0.0, None
-        for effort in self.source.efforts:
-            if effort < least:
-                continue
+        for effort in sorted({max(effort, least) for effort in self.source.efforts}):
             recall, is_enough = self._tried(effort, k, candidates)
             if is_enough:
                 break

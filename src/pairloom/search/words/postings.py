@@ -27,13 +27,19 @@ Numbers = npt.NDArray[np.integer[Any]]
 
 # Five or six each is what postings take: enough for the words of thousands of queries to a hundred thousand documents.
 _REMEMBERED_BYTES = 64 << 20
+# What a word takes besides, also one that stands nowhere.
+_BYTES_A_WORD = 512
+# A word that stands in more places is left to SQLite, which does not have to hold them all.
+_MOST_PLACES = 1_000_000
+# FTS5 cuts longer words, at 32,768 bytes, within a character if need be.
+_LONGEST_WORD = 8_000
 _REMEMBERED_TERMS = 100_000
 # Lengths of rows up to this number are remembered, in four bytes each.
 _REMEMBERED_ROWS = 2**24
 
 # The table lasts as long as the connection, and is nothing but a view.
 _PLACES = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.word_places USING fts5vocab(main, words, instance)"
-_ROWS_OF_PLACES = "SELECT group_concat(doc) FROM temp.word_places WHERE term = ?"
+_ROWS_OF_PLACES = "SELECT group_concat(doc) FROM (SELECT doc FROM temp.word_places WHERE term = ? LIMIT ?)"
 _LENGTHS = "SELECT sz FROM words_docsize WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
 # An accent that stands alone is an empty word.
 _TERMS_OF_WORDS = "SELECT doc, term FROM places WHERE term <> '' ORDER BY doc, offset"
@@ -51,18 +57,13 @@ class Postings(NamedTuple):
     rows: Numbers
     counts: Numbers
 
-    @property
-    def num_bytes(self) -> int:
-        """What they take."""
-        return self.rows.nbytes + self.counts.nbytes
-
 
 @dataclass
 class _Remembered:
     """What is known of the collection as it is after some change."""
 
     change: int = -1
-    postings: OrderedDict[str, Postings] = field(default_factory=OrderedDict)
+    postings: OrderedDict[str, Postings | None] = field(default_factory=OrderedDict)
     num_bytes: int = 0
     # By row, one more than the length; 0 where it is not known.
     lengths: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
@@ -83,8 +84,8 @@ class PostingsReader:
         self._remembered = _Remembered()
         self._guard = threading.Lock()
 
-    def postings(self, connection: sqlite3.Connection, term: str, change: int | None) -> Postings:
-        """The documents that have a word, given as the index has it (`Terms`)."""
+    def postings(self, connection: sqlite3.Connection, term: str, change: int | None) -> Postings | None:
+        """The documents that have a word, given as the index has it (`Terms`); None if it stands in more places than are read."""
         remembered = self._at(change)
         if remembered is None:
             return _read_postings(connection, term)
@@ -96,10 +97,9 @@ class PostingsReader:
         with self._guard:
             if term not in remembered.postings:
                 remembered.postings[term] = found
-                remembered.num_bytes += found.num_bytes
+                remembered.num_bytes += _num_bytes(term, found)
             while remembered.num_bytes > self._capacity:
-                _, forgotten = remembered.postings.popitem(last=False)
-                remembered.num_bytes -= forgotten.num_bytes
+                remembered.num_bytes -= _num_bytes(*remembered.postings.popitem(last=False))
         return found
 
     def lengths(self, connection: sqlite3.Connection, rows: Rows, change: int | None) -> npt.NDArray[np.int64]:
@@ -143,7 +143,10 @@ class Terms:
         self._guard = threading.Lock()
 
     def of(self, words: Sequence[str]) -> list[tuple[str, ...]]:
-        """Of each word the words of the index that it is made of: mostly one, of a phrase several, of a mere sign none."""
+        """Of each word the words of the index that it is made of: mostly one, of a phrase several, of a mere sign none.
+
+        None, too, of a word longer than all that are written.
+        """
         with self._guard:
             unknown = [word for word in dict.fromkeys(words) if word not in self._known]
             if unknown:
@@ -154,26 +157,38 @@ class Terms:
 
 
 def averages(connection: sqlite3.Connection) -> tuple[int, float]:
-    """How many documents the index has, and how many words they have on average."""
+    """How many documents an index has that is not empty, and how many words they have on average.
+
+    Raises:
+        sqlite3.DatabaseError: It does not say.
+    """
     found = connection.execute(_AVERAGES).fetchone()
-    numbers = _varints(found[0]) if found is not None else np.zeros(0, np.int64)
-    if len(numbers) < 2 or not numbers[0]:
-        return 0, 0.0
-    return int(numbers[0]), int(numbers[1]) / int(numbers[0])
+    numbers = [] if found is None else _varints(found).tolist()
+    if len(numbers) < 2 or not all(numbers[:2]):
+        raise sqlite3.DatabaseError("the average length of documents is missing")
+    return numbers[0], numbers[1] / numbers[0]
+
+
+def _num_bytes(term: str, postings: Postings | None) -> int:
+    """What is taken by remembering them, about."""
+    return _BYTES_A_WORD + len(term) + (0 if postings is None else postings.rows.nbytes + postings.counts.nbytes)
 
 
 def _tokenize(words: Sequence[str]) -> Iterable[tuple[str, ...]]:
     found: list[list[str]] = [[] for _ in words]
-    with tokenized(words) as connection:
+    with tokenized(word if len(word) <= _LONGEST_WORD else "" for word in words) as connection:
         for number, term in connection.execute(_TERMS_OF_WORDS):
             found[number].append(term)
     return map(tuple, found)
 
 
-def _read_postings(connection: sqlite3.Connection, term: str) -> Postings:
+def _read_postings(connection: sqlite3.Connection, term: str) -> Postings | None:
     connection.execute(_PLACES)
-    (listed,) = connection.execute(_ROWS_OF_PLACES, (term,)).fetchone()  # one string is read sooner than many numbers
+    # One string is read sooner than many numbers.
+    (listed,) = connection.execute(_ROWS_OF_PLACES, (term, _MOST_PLACES + 1)).fetchone()
     places = np.fromstring(listed or "", dtype=np.int64, sep=",")
+    if len(places) > _MOST_PLACES:
+        return None
     begins = np.flatnonzero(np.diff(places, prepend=-1))
     counts = np.diff(begins, append=len(places))
     return Postings(_smallest(places[begins]), _smallest(counts))
@@ -187,15 +202,18 @@ def _smallest(numbers: Numbers) -> Numbers:
 
 def _read_lengths(connection: sqlite3.Connection, rows: Rows) -> npt.NDArray[np.int64]:
     found = connection.execute(_LENGTHS, (json.dumps(rows.tolist()),))
-    lengths = _varints(b"".join(size for (size,) in found))
+    lengths = _varints(size for (size,) in found)
     if len(lengths) != len(rows):
         raise sqlite3.DatabaseError("lengths of documents are missing")
     return lengths
 
 
-def _varints(encoded: bytes) -> npt.NDArray[np.int64]:
+def _varints(encoded: Iterable[bytes]) -> npt.NDArray[np.int64]:
     """Numbers as SQLite writes them: seven bits a byte, the highest first, the eighth bit set where more follow (up to 2**56)."""
-    data = np.frombuffer(encoded, np.uint8)
+    try:
+        data = np.frombuffer(b"".join(encoded), np.uint8)
+    except TypeError:
+        raise sqlite3.DatabaseError("lengths of documents are not as they were written") from None
     ends = np.flatnonzero(data < 0x80)
     begins = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
     numbers = np.zeros(len(ends), np.int64)

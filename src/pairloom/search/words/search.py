@@ -177,7 +177,7 @@ class WordSearch:
             if postings is not None:
                 rows = self._worth_scoring([part.rows for part in postings], k, num_documents, allowed, newest)
                 lengths = self._reader.lengths(connection, rows, change)
-                ranked = _bm25(postings, rows, lengths, averages(connection), k)
+                ranked = _bm25(postings, rows, lengths, averages(connection), k) if len(rows) else ()
             else:
                 scored = None
                 if operator == "OR" and len(some) > 1 and (is_bounded or allowed is not None):
@@ -200,11 +200,17 @@ class WordSearch:
         return tuple(word for word in words if frequencies[word] <= _common_from(num_documents)) or words
 
     def _read(self, connection: sqlite3.Connection, words: Sequence[str], change: int | None) -> list[Postings] | None:
-        """The postings of each word; None if one is no single word to the index, but a phrase."""
+        """The postings of each word; None if one is no single word to the index, but a phrase, or is too much to read."""
         terms = self._terms.of(words)
         if any(len(parts) != 1 for parts in terms):
             return None
-        return [self._reader.postings(connection, term, change) for (term,) in terms]
+        found: list[Postings] = []
+        for (term,) in terms:
+            postings = self._reader.postings(connection, term, change)
+            if postings is None:
+                return None
+            found.append(postings)
+        return found
 
     def _worth_scoring(
         self,
@@ -296,7 +302,7 @@ def _bm25(
         k: How many.
     """
     num_documents, average_length = average
-    norms = K1 * (1 - B + B * lengths / max(average_length, 1e-9))
+    norms = K1 * (1 - B + B * lengths / average_length)
     scores = np.zeros(len(rows))
     for part in postings:
         if len(part.rows):
