@@ -350,6 +350,17 @@ def test_where_one_word_is_all_there_is_every_document_with_it_is_scored(query: 
             assert [row for row, _ in few.search(connection, query, 20, num_documents=600)] == ranked(newest)[:20]
 
 
+def test_of_phrases_in_few_documents_nothing_is_read_before_they_are_scored(connection: sqlite3.Connection) -> None:
+    insert_words(connection, [(number, "東京都庁" if number % 2 else "京都") for number in range(1, 100)])
+    search = WordSearch()
+    expected = search.search(connection, "東京都庁", 60, num_documents=99)
+    assert len(expected) == 60
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    assert search.search(connection, "東京都庁", 60, num_documents=99) == expected
+    assert len([one for one in statements if "MATCH" in one]) == 1
+
+
 def test_a_word_that_has_become_common_is_not_taken_for_rare(connection: sqlite3.Connection) -> None:
     """How common words are is remembered; what is scored is not decided by that."""
     search = WordSearch()

@@ -172,7 +172,8 @@ class WordSearch:
         newest = max(k, self._newest if complete else self._newest // 5)
         found: dict[int, float] = {}
         for some, operator in dict.fromkeys(attempts):
-            is_bounded = sum(frequencies[word] for word in some) <= self._postings
+            num_postings = sum(frequencies[word] for word in some)
+            is_bounded = num_postings <= self._postings
             postings = self._read(connection, some, change) if operator == "OR" and is_bounded else None
             if postings is not None:
                 rows = self._worth_scoring([part.rows for part in postings], k, num_documents, allowed, newest)
@@ -180,7 +181,8 @@ class WordSearch:
                 ranked = _bm25(postings, rows, lengths, averages(connection), k) if len(rows) else ()
             else:
                 scored = None
-                if operator == "OR" and len(some) > 1 and (is_bounded or allowed is not None):
+                are_many = operator == "OR" and len(some) > 1 and num_postings > self._scored_postings
+                if are_many and (is_bounded or allowed is not None):
                     parts = [_read_rows(connection, matching([word])) for word in some]
                     scored = self._worth_scoring(parts, k, num_documents, allowed, newest)
                 elif allowed is not None:
