@@ -66,7 +66,9 @@ def with_specials(make: Callable[[], Backend]) -> transformers.PreTrainedTokeniz
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte-level", "unigram"])
 @pytest.mark.parametrize("limit", [3, 16, 512, None])
-def test_equals_transformers(kind: str, limit: int | None) -> None:
+@pytest.mark.parametrize("short", [0, 10**9])
+def test_equals_transformers(kind: str, limit: int | None, short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pairloom.models.tokenizer._SHORT", short)  # so it does one by one, and all at once
     oracle = {
         "wordpiece": lambda: make_tokenizer(roberta_like=False),
         "byte-level": lambda: with_specials(byte_level),

@@ -14,6 +14,10 @@ import tokenizers
 
 from pairloom.errors import ModelError
 
+# Texts of so many characters together are tokenized without letting go of the interpreter's lock: to get it back takes other
+# threads' time, up to milliseconds, and that is more than there is to win.
+_SHORT = 2_000
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -100,16 +104,21 @@ class Tokenizer:
         return str(bare.to_str()).encode()
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
-        """Tokenizes texts, on all cores; half of a surrogate pair, which is no character, becomes a question mark."""
+        """Tokenizes texts, many of them on all cores; half of a surrogate pair, which is no character, becomes a question mark."""
         try:
-            encodings = self._tokenizer.encode_batch_fast(texts)
+            encodings = self._encodings(texts)
         except (UnicodeEncodeError, TypeError):
-            encodings = self._tokenizer.encode_batch_fast([_without_surrogates(text) for text in texts])
+            encodings = self._encodings([_without_surrogates(text) for text in texts])
         rows = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         ids = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32, count=int(lengths.sum()))
         truncated = np.fromiter((bool(encoding.overflowing) for encoding in encodings), dtype=np.bool_, count=len(rows))
         return Tokens(ids, lengths, truncated)
+
+    def _encodings(self, texts: Sequence[str]) -> Sequence[tokenizers.Encoding]:
+        if sum(map(len, texts)) <= _SHORT:
+            return [self._tokenizer.encode(text) for text in texts]
+        return self._tokenizer.encode_batch_fast(texts)
 
     def around(self, rows: Sequence[Sequence[int]], prompt: str = "") -> Tokens:
         """Texts that are token numbers already, with the model's special tokens around them, unless they are there.
