@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import logging
 import sys
+from collections.abc import Iterator
 
 import pytest
 
-from pairloom.serve.logs import JsonLines, TextLines
+from pairloom.serve.logs import JsonLines, RoundHandler, TextLines
 
 TEXT = "a secret text"
 
@@ -55,3 +58,96 @@ def test_an_error_says_where_but_not_what_it_choked_on(kind: type[TextLines] | t
     assert "ValueError" in line
     assert "test_logs.py" in line
     assert TEXT in kind(log_texts=True).format(record("it failed", failed=True))
+
+
+class Written(io.StringIO):
+    """Keeps what is written call by call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def write(self, text: str) -> int:
+        if text:
+            self.calls.append(text)
+        return len(text)
+
+
+@pytest.fixture
+def written() -> Iterator[tuple[logging.Logger, Written]]:
+    stream, log = Written(), logging.Logger("of a test", logging.INFO)
+    handler = RoundHandler(stream)
+    log.addHandler(handler)
+    yield log, stream
+    handler.close()
+
+
+def test_lines_of_a_round_of_the_loop_are_written_together(written: tuple[logging.Logger, Written]) -> None:
+    log, stream = written
+
+    async def work() -> None:
+        for round_ in "ab":
+            for number in range(3):
+                log.info("%s%d", round_, number)
+            await asyncio.sleep(0)
+
+    asyncio.run(work())
+    assert stream.calls == ["a0\na1\na2\n", "b0\nb1\nb2\n"]
+
+
+def test_a_warning_is_written_at_once_after_what_came_before_it(written: tuple[logging.Logger, Written]) -> None:
+    log, stream = written
+
+    async def work() -> list[str]:
+        log.info("before")
+        log.warning("it burns")
+        calls = list(stream.calls)
+        log.info("after")
+        return calls
+
+    assert asyncio.run(work()) == ["before\nit burns\n"]
+    log.handlers[0].flush()
+    assert "".join(stream.calls) == "before\nit burns\nafter\n"
+
+
+def test_where_there_is_no_loop_lines_are_written_at_once(written: tuple[logging.Logger, Written]) -> None:
+    log, stream = written
+    log.info("starts")
+    assert stream.calls == ["starts\n"]
+
+    async def work() -> list[str]:
+        await asyncio.to_thread(log.info, "from a thread")
+        return list(stream.calls)
+
+    assert asyncio.run(work()) == ["starts\n", "from a thread\n"]
+
+
+def test_what_an_ended_loop_has_not_written_is_written_at_the_end(written: tuple[logging.Logger, Written]) -> None:
+    log, stream = written
+
+    async def work() -> None:
+        log.info("the last words")
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work())
+    task.add_done_callback(lambda _: loop.stop())
+    loop.run_forever()
+    loop.close()
+    log.handlers[0].flush()
+    assert stream.calls == ["the last words\n"]
+
+
+def test_a_line_that_cannot_be_made_takes_no_other_with_it(
+    written: tuple[logging.Logger, Written], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, stream = written
+
+    async def work() -> None:
+        log.info("one")
+        log.info("%d", "no number")
+        log.info("two")
+        await asyncio.sleep(0)
+
+    asyncio.run(work())
+    assert stream.calls == ["one\ntwo\n"]
+    assert "Logging error" in capsys.readouterr().err

@@ -6,6 +6,7 @@ what they choked on.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -14,7 +15,7 @@ import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 logger = logging.getLogger("pairloom.serve")
 requests = logging.getLogger("pairloom.serve.requests")
@@ -24,12 +25,49 @@ _PLAIN = re.compile(r"[\w./:{}+-]+")
 
 def set_up(log_format: Literal["text", "json"], *, log_texts: bool) -> None:
     """Sends what the process logs to stderr, instead of wherever it went before."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = RoundHandler(sys.stderr)
     handler.setFormatter(JsonLines(log_texts=log_texts) if log_format == "json" else TextLines(log_texts=log_texts))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("pairloom").setLevel(logging.INFO)
     # What it warns of are malformed requests and too many connections: as many lines as somebody cares to cause.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+
+
+class RoundHandler(logging.StreamHandler[TextIO]):
+    """Writes together what the event loop logs in one of its rounds; what is worse than a report, and other threads', at once.
+
+    Each line by itself would be a call of the system, during which other threads take the interpreter's lock.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._unwritten: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._unwritten.append(self.format(record) + self.terminator)
+            loop = _running_loop() if record.levelno <= logging.INFO else None
+            if loop is None:
+                self.flush()
+            elif len(self._unwritten) == 1:
+                loop.call_soon(self.flush)
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Writes what is not written yet."""
+        assert self.lock is not None
+        with self.lock:
+            lines, self._unwritten = self._unwritten, []
+            self.stream.write("".join(lines))
+            super().flush()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class _Lines(logging.Formatter):
@@ -52,7 +90,7 @@ class TextLines(_Lines):
 
     def format(self, record: logging.LogRecord) -> str:
         if isinstance(record.msg, Mapping):
-            message = " ".join(f"{name}={_word(value)}" for name, value in record.msg.items())
+            message = " ".join([f"{name}={_word(value)}" for name, value in record.msg.items()])
         else:
             message = _one_line(record.getMessage())
         failure = self._failure(record)
@@ -83,6 +121,8 @@ def _second(since_epoch: int) -> str:
 
 
 def _word(value: Any) -> str:
+    if type(value) is int or type(value) is float:
+        return str(value)
     text = str(value)
     # As JSON has it, a value that holds spaces, quotes or line breaks is still one word.
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
