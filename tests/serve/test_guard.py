@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -142,6 +143,41 @@ def test_parts_that_come_again_and_again_do_not_lengthen_the_time() -> None:
             yield b"x"
 
     assert Guarded(body_s=0.2)(content=parts()).status_code == 408
+
+
+def test_the_time_of_a_body_begins_when_it_is_asked_for() -> None:
+    async def late(request: Request) -> Response:
+        await asyncio.sleep(0.3)
+        return await _echo(request)
+
+    async def parts(pause_s: float) -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.sleep(pause_s)
+        yield b"y"
+
+    assert Guarded(late, body_s=0.2)(content=parts(0.1)).json()["size"] == 2
+    begun = time.monotonic()
+    answer = Guarded(late, body_s=0.2)(content=parts(60))
+    assert (answer.status_code, code(answer)) == (408, "body_too_slow")
+    assert 0.5 <= time.monotonic() - begun < 5
+
+
+def test_a_request_may_take_longer_than_its_body() -> None:
+    async def slow(request: Request) -> Response:
+        await request.body()
+        await asyncio.sleep(0.3)
+        return Response()
+
+    assert Guarded(slow, body_s=0.1, request_s=5)(content=b"x").status_code == 200
+
+
+def test_a_body_may_not_take_longer_than_its_request() -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.sleep(60)
+
+    answer = Guarded(body_s=5, request_s=0.1)(content=parts())
+    assert (answer.status_code, code(answer)) == (503, "timed_out")
 
 
 def test_a_request_that_takes_too_long_is_answered_all_the_same() -> None:

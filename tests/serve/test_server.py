@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,7 +17,7 @@ from typing import Any, cast
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from pairloom.serve.answers import error_response
@@ -47,13 +47,22 @@ async def _slow(request: Request) -> Response:
     return PlainTextResponse("done")
 
 
+async def _parts(request: Request) -> Response:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"first"
+        await asyncio.sleep(0.5)
+        yield b"second"
+
+    return StreamingResponse(parts(), headers={"Content-Length": "11"})
+
+
 @contextmanager
 def running(scheduler: Any = None, metrics: Metrics | None = None, **settings: Any) -> Iterator[tuple[Server, int]]:
     told, metrics = Settings(port=0, **settings), metrics or Metrics()
     scheduler = scheduler or Scheduler()
     service = cast("Any", SimpleNamespace(settings=told, metrics=metrics, readiness=Readiness(), scheduler=scheduler))
     routes = [Route(path, _size, methods=["POST"]) for path in ("/size", "/v1/embeddings", "/v1/search")]
-    routes.append(Route("/slow", _slow))
+    routes += [Route("/slow", _slow), Route("/parts", _parts)]
     app = Starlette(routes=routes, exception_handlers={RequestError: _refused})
     server = Server(Guard(app, service), service)
     listening = listen(told)
@@ -70,6 +79,39 @@ def running(scheduler: Any = None, metrics: Metrics | None = None, **settings: A
 
 def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+
+
+def test_an_answer_comes_in_one_piece() -> None:
+    with running() as (_, port), connect(port) as connection:
+        for _ in range(5):
+            connection.sendall(head("/size", 3) + b"abc")
+            answer = connection.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert answer.endswith(b"\r\n\r\n3")
+
+
+def test_what_comes_bit_by_bit_is_passed_on_so() -> None:
+    with running() as (_, port), connect(port) as connection:
+        connection.sendall(b"GET /parts HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = connection.recv(65_536)
+        assert answer.endswith(b"\r\n\r\nfirst")
+        assert connection.recv(65_536) == b"second"
+
+
+def test_an_answer_without_a_body_is_not_waited_for() -> None:
+    with running() as (_, port), connect(port) as connection:
+        connection.sendall(b"HEAD /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = connection.recv(65_536)
+        assert b"content-length: 4\r\n" in answer
+        assert answer.endswith(b"\r\n\r\n")
+
+
+def test_who_asks_whether_to_send_a_body_is_told_to() -> None:
+    with running() as (_, port), connect(port) as connection:
+        connection.sendall(head("/size", 3).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        assert connection.recv(65_536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"abc")
+        assert read_answer(connection) == (200, b"3")
 
 
 def test_a_head_that_never_ends_is_not_waited_for() -> None:

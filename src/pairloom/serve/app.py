@@ -53,12 +53,29 @@ _ASKED_OFTEN = ("/v1/embeddings", "/v1/search")
 _DESCRIPTION = "Sentence embeddings, as OpenAI's clients ask for them, and search in a collection of texts."
 
 
-def create_app(service: Service) -> FastAPI:
+class Application(FastAPI):
+    """FastAPI behind what every request passes through.
+
+    Middleware of its own would stand behind the framework's, which take longer for each request than all that there is here.
+    """
+
+    entrance: ASGIApp
+    """Where a request comes in; what it does not answer goes on to `framework`."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.entrance(scope, receive, send)
+
+    async def framework(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What FastAPI makes of a request."""
+        await super().__call__(scope, receive, send)
+
+
+def create_app(service: Service) -> Application:
     """The application of a server.
 
     There is no page of documentation that loads programs from foreign hosts; ``/openapi.json`` describes everything.
     """
-    app = FastAPI(
+    app = Application(
         title="pairloom",
         version=pairloom.__version__,
         description=_DESCRIPTION,
@@ -79,9 +96,8 @@ def create_app(service: Service) -> FastAPI:
         if isinstance(route, APIRoute) and route.path in _ASKED_OFTEN
     ]
     handlers = {kind: handler for kind, handler in _HANDLERS.items() if kind is not Exception}
-    app.add_middleware(Shortcut, routes=often, handlers=handlers)
-    app.add_middleware(Unexpected, log_texts=service.settings.log_texts)
-    app.add_middleware(Guard, service=service)
+    shortcut = Shortcut(app.framework, routes=often, handlers=handlers)
+    app.entrance = Guard(Unexpected(shortcut, log_texts=service.settings.log_texts), service)
     return app
 
 
@@ -125,8 +141,7 @@ class Unexpected:
                 exc_info=error if self._log_texts else None,
             )
             if not begun:
-                fault = RequestError(f"a fault of the server; its log says more of request {request_id}", 500)
-                await error_response(fault)(scope, receive, send)
+                await _fault(request_id)(scope, receive, send)
 
 
 async def _on_request_error(request: Request, error: Any) -> Response:
@@ -167,8 +182,13 @@ async def _on_gone(request: Request, error: Any) -> Response:
     return Response(status_code=_CLIENT_GONE)
 
 
-async def _on_fault_of_guard(request: Request, error: Any) -> Response:
-    return error_response(RequestError("a fault of the server", 500))
+async def _on_fault(request: Request, error: Any) -> Response:
+    # Of what FastAPI answers; then it raises the error again, for the log.
+    return _fault(request.scope["request_id"])
+
+
+def _fault(request_id: str) -> Response:
+    return error_response(RequestError(f"a fault of the server; its log says more of request {request_id}", 500))
 
 
 _HANDLERS: dict[Any, Any] = {
@@ -180,5 +200,5 @@ _HANDLERS: dict[Any, Any] = {
     BusyError: _on_occupied,
     HTTPException: _on_http_error,
     ClientDisconnect: _on_gone,
-    Exception: _on_fault_of_guard,
+    Exception: _on_fault,
 }

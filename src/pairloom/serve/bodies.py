@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from pairloom.serve.errors import RequestError
 
@@ -33,14 +33,27 @@ async def read(request: Request, kind: type[Kind]) -> Kind:
     """
     # A browser lets any page send text/plain, or no type at all, to a server on the same machine without asking it first;
     # JSON it does not. So a foreign page cannot write into a collection that has no keys.
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    declared = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
+    media_type = declared.decode("latin-1").partition(";")[0].strip().lower()
     if media_type != "application/json":
         given = f"is {media_type[:80]!r}" if media_type else "has no type"
         raise RequestError(f"the body {given}; send JSON, with the header 'Content-Type: application/json'", 415)
     try:
-        return kind.model_validate_json(await request.body())
+        return kind.model_validate_json(await _content(request))
     except ValidationError as error:
         raise refused(error.errors(include_url=False, include_context=False, include_input=False)) from None
+
+
+async def _content(request: Request) -> bytes:
+    """What was sent; mostly it is there at once, for which `Request.body` is a long way."""
+    parts: list[bytes] = []
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def refused(faults: Sequence[Any]) -> RequestError:

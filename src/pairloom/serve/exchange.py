@@ -33,7 +33,6 @@ class Exchange:
 
     __slots__ = (
         "_arrived",
-        "_deadline",
         "_num_bytes",
         "_receive",
         "_send",
@@ -41,6 +40,7 @@ class Exchange:
         "_too_slow",
         "body",
         "headers",
+        "reading_since",
         "request_id",
         "status",
     )
@@ -56,28 +56,20 @@ class Exchange:
         """Of the answer, as soon as it begins."""
         self.body = bytearray()
         """The first bytes of the request, if texts are logged."""
+        self.reading_since: float | None = None
+        """Since when, by the loop's clock, the body is waited for; None before anybody asks for it, and when it is there."""
         self._receive, self._send, self._settings = receive, send, settings
         self._num_bytes = 0
         self._arrived = False
         self._too_slow = False
-        self._deadline = 0.0
 
     async def receive(self) -> Message:
         if self._arrived:  # now it is only waited for that the client goes
             return await self._receive()
-        if not self._deadline:
+        if self.reading_since is None:
             self._check_declared()
-            self._deadline = asyncio.get_running_loop().time() + self._settings.body_s
-        timer = asyncio.timeout_at(self._deadline)
-        try:
-            async with timer:
-                message = await self._receive()
-        except TimeoutError:
-            if not timer.expired():
-                raise
-            self._too_slow = True
-            seconds = self._settings.body_s
-            raise RequestError(f"the body did not arrive within {seconds:g} s", 408, code="body_too_slow") from None
+            self.reading_since = asyncio.get_running_loop().time()
+        message = await self._receive()
         if message["type"] == "http.request":
             self._count(message)
         return message
@@ -91,6 +83,12 @@ class Exchange:
             message = {**message, "headers": [*message.get("headers", ()), *added]}
         await self._send(message)
 
+    def give_up(self) -> RequestError:
+        """The body has taken too long; the error says so."""
+        self._too_slow = True
+        seconds = self._settings.body_s
+        return RequestError(f"the body did not arrive within {seconds:g} s", 408, code="body_too_slow")
+
     def _check_declared(self) -> None:
         declared = self.headers.get(b"content-length", b"0")
         if not declared.isdigit():
@@ -101,6 +99,8 @@ class Exchange:
     def _count(self, message: Message) -> None:
         body = message.get("body", b"")
         self._arrived = not message.get("more_body", False)
+        if self._arrived:
+            self.reading_since = None
         self._num_bytes += len(body)
         if self._num_bytes > self._settings.max_body_bytes:
             raise self._too_large()

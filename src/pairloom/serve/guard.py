@@ -16,6 +16,7 @@ from pairloom.serve.exchange import Exchange
 from pairloom.serve.logs import requests
 from pairloom.serve.metrics import USAGE, Usage
 from pairloom.serve.service import Service
+from pairloom.serve.settings import Settings
 
 # What asks every few seconds whether all is well would be most of the log.
 _UNLOGGED = frozenset({"/health/live", "/health/ready", "/metrics"})
@@ -68,21 +69,19 @@ class Guard:
 
     async def _within_limits(self, scope: Scope, exchange: Exchange) -> RequestError | None:
         """Lets the application answer; returns why it did not, if that was not for it to say."""
-        timer = asyncio.timeout(self._settings.request_s)
+        watch = _Watch(exchange, self._settings)
         try:
-            async with timer:
-                scope["client_name"] = self._access.check(scope, exchange.headers)
-                await self._app(scope, exchange.receive, exchange.send)
+            scope["client_name"] = self._access.check(scope, exchange.headers)
+            await self._app(scope, exchange.receive, exchange.send)
         except RequestError as error:
             return error
-        except TimeoutError:
-            if not timer.expired():
-                raise
-            # 504 is a gateway's, and 408 would blame the client.
-            seconds = self._settings.request_s
-            return RequestError(f"the request could not be answered within {seconds:g} s", 503, code="timed_out")
-        except asyncio.CancelledError:  # nothing else cancels a request than the end of the time to drain
+        except asyncio.CancelledError:
+            if watch.overdue is not None and watch.task.uncancel() == 0:
+                return watch.overdue
+            # Nothing else cancels a request than the end of the time to drain.
             return RequestError("the server is being stopped", 503, code="stopping", retry_after_s=1)
+        finally:
+            watch.end()
         return None
 
     def _note(self, scope: Scope, exchange: Exchange, usage: Usage, seconds: float) -> None:
@@ -104,4 +103,49 @@ class Guard:
         }
         if exchange.body:
             line["body"] = exchange.body.decode("utf-8", "replace")
-        requests.info(line)
+        # As `info` does, without a search through the stack for who called it.
+        requests.handle(requests.makeRecord(requests.name, logging.INFO, "", 0, line, (), None))
+
+
+class _Watch:
+    """Ends a request that takes too long, or whose body does: one timer for both, since each costs every request.
+
+    Args:
+        exchange: Of the request; the task that answers it is the current one.
+        settings: How long it may take.
+    """
+
+    __slots__ = ("_begun", "_exchange", "_loop", "_settings", "_timer", "overdue", "task")
+
+    def __init__(self, exchange: Exchange, settings: Settings) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self.overdue: RequestError | None = None
+        """Why the task was cancelled, if it was."""
+        self._exchange, self._settings = exchange, settings
+        self._loop = asyncio.get_running_loop()
+        self._begun = self._loop.time()
+        self._timer = self._loop.call_later(min(settings.request_s, settings.body_s), self._look)
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        settings, now = self._settings, self._loop.time()
+        left_s = self._begun + settings.request_s - now
+        if left_s <= 0:
+            # 504 is a gateway's, and 408 would blame the client.
+            message = f"the request could not be answered within {settings.request_s:g} s"
+            self.overdue = RequestError(message, 503, code="timed_out")
+        elif self._exchange.reading_since is not None:
+            left_of_body_s = self._exchange.reading_since + settings.body_s - now
+            if left_of_body_s <= 0:
+                self.overdue = self._exchange.give_up()
+            left_s = min(left_s, left_of_body_s)
+        else:
+            left_s = min(left_s, settings.body_s)
+        if self.overdue is not None:
+            self.task.cancel()
+        else:
+            self._timer = self._loop.call_later(left_s, self._look)

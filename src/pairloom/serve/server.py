@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -139,6 +139,9 @@ class Protocol(HttpToolsProtocol):
         self._refusal = self._refused()
         if self._refusal is None:
             super().on_headers_complete()
+            # Otherwise the first that is written is not the head of the answer, or also the last.
+            if not self.expect_100_continue and self.scope["method"] != "HEAD":
+                self.cycle.transport = cast("asyncio.Transport", _Whole(self.transport))
 
     def on_body(self, body: bytes) -> None:
         if self._refusal is None:
@@ -174,6 +177,38 @@ class Protocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response("The head of the request is too long.")
+
+
+class _Whole:
+    """A connection as the answer to one request sees it: its head goes out together with what follows it.
+
+    Each by itself would be a call of the system and a packet of its own, and wake the client twice.
+
+    Args:
+        transport: Of the connection.
+    """
+
+    __slots__ = ("_has_begun", "_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self._has_begun = False
+
+    def write(self, data: bytes) -> None:
+        if self._has_begun:
+            self._transport.write(self._head + data if self._head else data)
+            self._head = b""
+        else:
+            self._has_begun, self._head = True, data
+
+    def close(self) -> None:
+        if self._head:
+            self.write(b"")
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 def listen(settings: Settings) -> socket.socket:

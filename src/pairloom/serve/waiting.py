@@ -6,6 +6,7 @@ counted in its width.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections import OrderedDict
@@ -43,11 +44,12 @@ class Job:
         self.skip_tokens = skip_tokens
         self.client = client
         self.tokens = tokens
-        self.ends = np.cumsum(tokens.lengths)
-        """Where each text's tokens end."""
+        lengths = tokens.lengths.tolist()
+        self.begins = [0, *itertools.accumulate(lengths)]
+        """Where each text's tokens begin, and where the last one's end."""
         self.rows: dict[int, list[int]] = {}
         """Which texts still wait, by their width."""
-        for row, length in enumerate(tokens.lengths.tolist()):
+        for row, length in enumerate(lengths):
             self.rows.setdefault(few_widths(length), []).append(row)
         self.cost = sum(width * len(rows) for width, rows in self.rows.items())
         """Of all its texts."""
@@ -93,7 +95,7 @@ class MicroBatch:
 
     def tokens(self) -> Tokens:
         """Its texts, in their order."""
-        ids = [job.tokens.ids[job.ends[row] - job.tokens.lengths[row] : job.ends[row]] for job, row in self.texts]
+        ids = [job.tokens.ids[job.begins[row] : job.begins[row + 1]] for job, row in self.texts]
         lengths = np.array([len(one) for one in ids], dtype=np.int64)
         return Tokens(np.concatenate(ids), lengths, np.zeros(len(ids), dtype=np.bool_))
 
