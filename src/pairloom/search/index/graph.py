@@ -35,10 +35,10 @@ from pairloom.search.index.flat_file import FlatFile
 from pairloom.search.index.watch import Watch
 
 GRAPH_FILES = LEVELS, LINKS = "levels.npy", "links.npy"
-# Of real questions, 32 links find more in the same time than 16; twice the effort of construction found a little more, and took
-# twice as long.
+# Of real questions, 32 links find more in the same time than 16. Twice as much effort of construction as 100 takes twice as long,
+# once, and then two thirds of the effort find as much, in every search (docs/log.md).
 NUM_LINKS = 32
-CONSTRUCTION_EFFORT = 100
+CONSTRUCTION_EFFORT = 200
 # Vectors that are added before somebody looks whether to stop.
 CHUNK_ROWS = 1024
 # Measured: one more in efSearch takes the time of comparing with so many vectors in their order.
