@@ -21,9 +21,14 @@ _K = 10
 
 def search(bench: Bench) -> None:
     """Titles that ask for their bodies: by meaning, by words, and by both, with encoding."""
-    data, store = documents(bench)
+    for kind in bench.options.index_kinds:
+        _search(bench, kind)
+
+
+def _search(bench: Bench, kind: str) -> None:
+    data, store = documents(bench, kind)
     questions = [question.text for question in data.questions()[0]]
-    print(f"  {data.size:,} documents, {len(questions):,} questions", flush=True)
+    print(f"  {data.size:,} documents, index {kind}, {len(questions):,} questions", flush=True)
     with bench.load() as load, bench.ours("--collection", str(store)) as server:
         files = {mode: bench.write(f"search-{mode}", searches(questions, mode, _K)) for mode in MODES}
         for mode in MODES:
@@ -39,8 +44,13 @@ def search(bench: Bench) -> None:
             show_served(alternate(contestants, bench.options.rounds), MODES[0], unit="searches")
 
 
-def documents(bench: Bench) -> tuple[Data, Path]:
-    """The texts, as `benchmarks.search` keeps them in its cache, and a collection of them; made if they are not there."""
+def documents(bench: Bench, kind: str) -> tuple[Data, Path]:
+    """The texts, as `benchmarks.search` keeps them in its cache, and a collection of them; made if they are not there.
+
+    Args:
+        bench: What is measured.
+        kind: Of the collection's index.
+    """
     options = bench.options
     cache = (options.cache or bench.folder / "cache").resolve()
     given = {
@@ -53,7 +63,8 @@ def documents(bench: Bench) -> tuple[Data, Path]:
     }
     kept = SearchBench(argparse.Namespace(**given), cache, bench.model)
     data = Data(kept.real.folder, options.documents)
-    one = Contestant("served", PAIRLOOM["graph"].side, "served", {"kind": "auto", "model": bench.model})
+    name = "served" if kind == "auto" else f"served-{kind}"
+    one = Contestant(name, PAIRLOOM["graph"].side, name, {"kind": kind, "model": bench.model})
     built = kept.built(one, data)
     if "failed" in built:
         raise SystemExit(f"  {built['failed']}")

@@ -77,6 +77,13 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=8_192, help="of the part overload: at most")
     parser.add_argument("--soak-s", type=float, default=600.0)
     parser.add_argument("--search-clients", type=int, nargs="+", default=[1, 8])
+    parser.add_argument(
+        "--index-kinds",
+        nargs="+",
+        choices=("auto", "exact", "graph", "compact"),
+        default=["auto", "graph"],
+        help="of the part search: each is a collection",
+    )
     parser.add_argument("--calls", type=int, default=2_000, help="of the part search: of a mode in a round")
     parser.add_argument("--questions", type=int, default=1_000, help="of the part search: titles that are asked")
     parser.add_argument("--documents", type=int, help="of the part search: at most so many; default: all")
