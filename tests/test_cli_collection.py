@@ -90,6 +90,11 @@ def test_from_a_file_to_hits(source: Path, model_folder: Path, tmp_path: Path) -
     assert "collection, whole" in run("info", "made", cwd=tmp_path).stderr
     assert "made: whole" in run("collection", "verify", "made", cwd=tmp_path).stderr
     good("collection", "rebuild", "made", "--quiet", cwd=tmp_path)
+    facts("collection", "rebuild", "made", "--kind", "graph", "--recall", 0.9, cwd=tmp_path)
+    told = facts("collection", "info", "made", cwd=tmp_path)
+    assert (told["settings"]["kind"], told["settings"]["target_recall"]) == ("graph", 0.9)
+    assert told["index"]["target_recall"] == 0.9
+    assert "invalid choice" in bad("collection", "rebuild", "made", "--kind", "tree", code=2, cwd=tmp_path)
     (hit,) = facts("search", "made", text, "-k", 1, "--mode", "vector", cwd=tmp_path)
     assert hit["id"] == "d7"
 

@@ -77,6 +77,31 @@ def test_an_index_that_does_not_reach_the_recall_is_told_of_and_not_built_again_
     assert caplog.text.count("finds 0.900 of the ten nearest, less than the 0.990 that are wanted") == 3
 
 
+def test_how_vectors_are_searched_can_be_decided_anew(tmp_path: Path) -> None:
+    documents = [make_document(number) for number in range(1_500)]
+    with open_collection(tmp_path / "c", kind="exact") as collection, Collection(tmp_path / "c") as other:
+        put(collection, documents)
+        collection.rebuild(kind="graph")
+        assert collection.settings.kind == "graph"
+        put(collection, [make_document(1_500)])
+        # Of another process, too, which had it open before.
+        facts = other._builder.build()
+        assert facts is not None
+        assert (facts["kind"], facts["rows"], facts["target_recall"]) == ("graph", 1_501, 0.99)
+        facts = other.rebuild(target_recall=0.5)
+        assert (facts["kind"], facts["target_recall"]) == ("graph", 0.5)
+        for wrong in ({"kind": "tree"}, {"target_recall": 0.0}, {"target_recall": 1.1}):
+            with pytest.raises(UsageError):
+                collection.rebuild(**wrong)
+        query = vector_of("query")
+        assert len(found(other, query)) == 10
+    with Collection(tmp_path / "c") as again:
+        assert (again.settings.kind, again.settings.target_recall) == ("graph", 0.5)
+        assert again.settings.storage == collection.settings.storage
+        about = again.info()["settings"]
+    assert (about["kind"], about["target_recall"]) == ("graph", 0.5)
+
+
 @pytest.mark.parametrize("kind", ["exact", "graph", "compact"])
 def test_what_lies_in_the_index_beside_it_and_deleted(tmp_path: Path, kind: str) -> None:
     with open_collection(tmp_path / "c", kind=kind) as collection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pairloom.cli.arguments import Argument, Group, Option
 from pairloom.cli.documents import check_vectors, open_sources, report_written
@@ -134,13 +134,27 @@ def verify(collection: Folder, as_json: Json = False) -> None:
     report(facts, as_json, f"{collection}: whole")
 
 
-def rebuild(collection: Folder, quiet: Quiet = False, as_json: Json = False) -> None:
+def rebuild(
+    collection: Folder,
+    kind: Annotated[
+        Literal["auto", "exact", "graph", "compact"] | None,
+        Option(help="How vectors are searched from now on, as in pairloom index; by default as before."),
+    ] = None,
+    recall: Annotated[
+        float | None,
+        Option(min=0, max=1, help="Of the true ten nearest so many must be found from now on; by default as before."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
     """Make anew all that is derived from the documents and their vectors; nothing is encoded.
 
     Example: `pairloom collection rebuild questions`
+
+    For many who ask at once: `pairloom collection rebuild questions --kind graph`
     """
     with open_folder(collection) as opened:
-        facts = opened.rebuild(show_progress=not quiet)
+        facts = opened.rebuild(kind=kind, target_recall=recall, show_progress=not quiet)
     report(facts, as_json, f"{collection}: rebuilt")
 
 

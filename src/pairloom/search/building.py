@@ -42,16 +42,13 @@ class Builder:
 
     Args:
         ledger: The ledger.
-        settings: Of the collection.
         states: What shall go over to a new index.
         dtype: Of stored vectors.
         dimensions: Of vectors.
     """
 
-    def __init__(
-        self, ledger: Ledger, settings: Settings, states: States, dtype: np.dtype[Any], dimensions: int
-    ) -> None:
-        self._ledger, self._settings, self._states = ledger, settings, states
+    def __init__(self, ledger: Ledger, states: States, dtype: np.dtype[Any], dimensions: int) -> None:
+        self._ledger, self._states = ledger, states
         self._dtype, self._dimensions = dtype, dimensions
         self._thread: threading.Thread | None = None
         self._guard = threading.Lock()
@@ -125,13 +122,15 @@ class Builder:
     def _build(self, anew: bool, threads: int, stop: Stop, on_progress: Callable[[float], None]) -> dict[str, Any]:
         folder = self._ledger.folder / INDEX_FOLDER
         with self._ledger.reading() as connection:
+            # As they are now: another process may have decided otherwise.
+            settings = Settings(**get(connection, "about")["settings"])
             before = get(connection, "index")
             upto = get(connection, "next_row") - 1
             deletions = _last_deletion(connection)
             rows = np.array(connection.execute("SELECT row FROM vectors ORDER BY row").fetchall(), np.int64).reshape(-1)
         _remove_all_but(folder, None if before is None else before["folder"])
         generation = f"{1 if before is None else int(before['folder']) + 1:06d}"
-        kind = self._kind(len(rows))
+        kind = _kind(settings, len(rows), self._dimensions)
         # What did not reach the recall takes long to build, and would hardly reach it with a few rows more.
         failed = None if anew or before is None else before["facts"]["unreached"]
         if failed is not None and len(rows) < _TRIED_AGAIN * failed.get("rows", 0):
@@ -144,9 +143,9 @@ class Builder:
                 rows,
                 self._vectors(rows),
                 dimensions=self._dimensions,
-                storage=self._settings.storage,
+                storage=settings.storage,
                 kind=kind,
-                target_recall=self._settings.target_recall,
+                target_recall=settings.target_recall,
                 threads=threads,
                 stop=stop,
                 on_progress=on_progress,
@@ -154,7 +153,7 @@ class Builder:
             )
         )
         if facts["unreached"] is not None:
-            self._warn(facts["unreached"])
+            self._warn(facts["unreached"], settings.target_recall)
         facts["unreached"] = facts["unreached"] or failed
         about = {"folder": generation, "upto": upto, "deletions": deletions, "facts": facts}
         with self._ledger.amending() as connection:
@@ -167,21 +166,16 @@ class Builder:
         _remove_all_but(folder, generation)
         return facts
 
-    def _warn(self, unreached: dict[str, Any]) -> None:
+    def _warn(self, unreached: dict[str, Any], wanted: float) -> None:
         logger.warning(
             "%s: with all its effort a %s finds %.3f of the ten nearest, less than the %.3f that are wanted, so searches compare with "
             "all %s rows; a collection that wants less (--recall) is searched faster",
             self._ledger.folder,
             unreached["kind"],
             unreached["recall"],
-            self._settings.target_recall,
+            wanted,
             f"{unreached['rows']:,}",
         )
-
-    def _kind(self, num_rows: int) -> IndexKind:
-        if self._settings.kind != "auto":
-            return self._settings.kind
-        return "exact" if num_rows <= exact_rows(self._dimensions) else "graph"
 
     def _previous(self, before: dict[str, Any]) -> VectorIndex | None:
         try:
@@ -217,6 +211,12 @@ class Builder:
         except (ArtifactError, CollectionError) as error:
             if not self._stopped.is_set():
                 logger.warning("no index was built: %s", error)
+
+
+def _kind(settings: Settings, num_rows: int, dimensions: int) -> IndexKind:
+    if settings.kind != "auto":
+        return settings.kind
+    return "exact" if num_rows <= exact_rows(dimensions) else "graph"
 
 
 def _last_deletion(connection: sqlite3.Connection) -> int:

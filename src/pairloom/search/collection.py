@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from pairloom.search.filters.conditions import Condition
 from pairloom.search.filters.frequent import frequent_values
 from pairloom.search.finding import Finder, put_weights, weights_of
 from pairloom.search.identity import ModelIdentity
-from pairloom.search.ledger import Ledger, get, is_collection
+from pairloom.search.ledger import Ledger, get, is_collection, put
 from pairloom.search.protocol import FieldType, FieldValues, Filter, Mode, Vectors, Written
-from pairloom.search.settings import Settings
+from pairloom.search.settings import IndexKind, Settings
 from pairloom.search.state import States
 from pairloom.search.writing import Writer
 
@@ -91,7 +91,7 @@ class Collection(AnyCollection):
         self._background = background
         dtype = np.dtype(self.settings.storage).newbyteorder("<")
         self._states = States(self._ledger, dtype, self.dimensions, self._on_damage)
-        self._builder = Builder(self._ledger, self.settings, self._states, dtype, self.dimensions)
+        self._builder = Builder(self._ledger, self._states, dtype, self.dimensions)
         self._finder = Finder(self._ledger, self._states)
 
     @property
@@ -207,10 +207,36 @@ class Collection(AnyCollection):
         self._builder.wait()
         return self._build(anew=False, show_progress=show_progress) if self._builder.is_due() else None
 
-    def rebuild(self, *, show_progress: bool = False) -> dict[str, Any]:
-        """Makes all that is derived anew: index, words and filters. Nothing is encoded."""
+    def rebuild(
+        self, *, kind: IndexKind | None = None, target_recall: float | None = None, show_progress: bool = False
+    ) -> dict[str, Any]:
+        """Makes all that is derived anew: index, words and filters. Nothing is encoded.
+
+        Args:
+            kind: How vectors are searched from now on, as in `Settings`; by default as before.
+            target_recall: The same.
+            show_progress: Whether to show how far it is.
+
+        Raises:
+            UsageError: Kind or recall makes no sense.
+            BusyError: Another process writes, or builds the index.
+        """
+        if kind is not None or target_recall is not None:
+            self._decide_anew(kind, target_recall)
         verifying.rebuild_tables(self._ledger)
         return self._build(anew=True, show_progress=show_progress)
+
+    def _decide_anew(self, kind: IndexKind | None, target_recall: float | None) -> None:
+        with self._ledger.writing() as connection:
+            about = get(connection, "about")
+            before = Settings(**about["settings"])
+            settings = replace(
+                before,
+                kind=before.kind if kind is None else kind,
+                target_recall=before.target_recall if target_recall is None else target_recall,
+            )
+            put(connection, "about", {**about, "settings": asdict(settings)})
+        self.settings = settings
 
     def wait(self) -> None:
         """Waits until what is built in the background is there."""
