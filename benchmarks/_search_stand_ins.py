@@ -40,7 +40,7 @@ def stand_ins(bench: Bench) -> None:
 def _samples(bench: Bench, flat: FlatFile) -> dict[str, Sample]:
     questions, vectors = bench.data.questions()
     sources = np.array([question.source for question in questions])
-    samples = {f"titles of {source}": _sample(flat, vectors[sources == source]) for source in sorted(set(sources))}
+    samples = {f"titles of {source}": sample_of(flat, vectors[sources == source]) for source in sorted(set(sources))}
     for moved in _MOVED:
         both = draw_sample(flat, num_queries=1_000, moved=moved)
         half = len(both.vectors) // 2
@@ -49,6 +49,7 @@ def _samples(bench: Bench, flat: FlatFile) -> dict[str, Sample]:
     return samples
 
 
-def _sample(flat: FlatFile, vectors: Vectors) -> Sample:
+def sample_of(flat: FlatFile, vectors: Vectors) -> Sample:
+    """Questions [Q, D], and what there is to find for them."""
     unit = normalize(vectors)
     return Sample(unit, np.full(len(unit), -1), *flat.search(unit, min(_DEPTH, len(flat))))

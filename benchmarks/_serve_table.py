@@ -30,7 +30,7 @@ def show_served(measured: Rounds, *references: str, unit: str = "requests") -> N
 def processors(runs: Sequence[Figures]) -> str:
     """How many processors were busy, by the median of the rounds."""
     parts = []
-    for what, key in (("server", "server_cpu_s"), ("load", "load_cpu_s")):
+    for what, key in (("server", "server_cpu_s"), ("of it the loop", "loop_cpu_s"), ("load", "load_cpu_s")):
         shares = [run[key] / sum(run["step_s"]) for run in runs if key in run]
         parts += [f"{what} {statistics.median(shares):.2f}"] if shares else []
     return f"processors: {', '.join(parts)}" if parts else ""

@@ -18,12 +18,14 @@ from pathlib import Path
 from benchmarks._encode_texts import random_model
 from benchmarks._search_bench import PAIRLOOM, Bench
 from benchmarks._search_changes import stall, upserts
+from benchmarks._search_construction import construction
 from benchmarks._search_ingest import ingest
 from benchmarks._search_quality import quality
 from benchmarks._search_queries import filtered, hybrid, queries
 from benchmarks._search_stand_ins import stand_ins
 from benchmarks._train_pairs import MODEL
 from benchmarks.encode import installed, processor
+from pairloom.search.index.graph import CONSTRUCTION_EFFORT, NUM_LINKS
 
 
 def vectors(bench: Bench) -> None:
@@ -35,6 +37,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "vectors": vectors,
     "ingest": ingest,
     "stand_ins": stand_ins,
+    "construction": construction,
     "queries": queries,
     "filtered": filtered,
     "hybrid": hybrid,
@@ -81,6 +84,14 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[REAL_ROWS, 300_000, 1_000_000], help="rows")
     parser.add_argument(
         "--kinds", nargs="+", choices=PAIRLOOM, default=["exact", "graph", "compact"], help="pairloom's"
+    )
+    parser.add_argument("--links", type=int, nargs="+", default=[NUM_LINKS], help="of the part construction")
+    parser.add_argument(
+        "--construction-efforts",
+        type=int,
+        nargs="+",
+        default=[100, CONSTRUCTION_EFFORT],
+        help="of the part construction",
     )
     parser.add_argument("--recall", type=float, default=0.99, help="that rivals' efforts must reach, at 10")
     parser.add_argument("--rounds", type=int, default=3)
