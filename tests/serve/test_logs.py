@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import select
 import sys
 from collections.abc import Iterator
 
@@ -93,6 +94,41 @@ def test_lines_of_a_round_of_the_loop_are_written_together(written: tuple[loggin
 
     asyncio.run(work())
     assert stream.calls == ["a0\na1\na2\n", "b0\nb1\nb2\n"]
+
+
+def test_many_lines_are_written_in_parts_that_a_pipe_does_not_cut(written: tuple[logging.Logger, Written]) -> None:
+    log, stream = written
+    lines = [f"{number} {'ä' * (number * 37 % 900)}" for number in range(50)] + ["x" * 10_000, "the last one"]
+
+    async def work() -> None:
+        for line in lines:
+            log.info(line)
+        await asyncio.sleep(0)
+
+    asyncio.run(work())
+    assert "".join(stream.calls) == "".join(f"{line}\n" for line in lines)
+    assert all(call.endswith("\n") for call in stream.calls)
+    sizes = [len(call.encode()) for call in stream.calls]
+    assert sum(size > select.PIPE_BUF for size in sizes) == 1
+    assert len(stream.calls) < len(lines) / 2
+
+
+def test_what_cannot_be_written_stops_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    log = logging.Logger("of a test", logging.INFO)
+    log.addHandler(RoundHandler(Full()))
+
+    async def work() -> str:
+        log.info("one")
+        await asyncio.sleep(0)
+        return "goes on"
+
+    assert asyncio.run(work()) == "goes on"
+    log.warning("two")
+    assert capsys.readouterr().err.count("OSError: [Errno 28]") == 2
 
 
 def test_a_warning_is_written_at_once_after_what_came_before_it(written: tuple[logging.Logger, Written]) -> None:

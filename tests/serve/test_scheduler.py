@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -252,6 +254,27 @@ def test_what_still_waits_at_its_deadline_is_given_up(model: Model) -> None:
             assert 700 not in [first for batch in engine.computed for first in batch.firsts]
 
     asyncio.run(run())
+
+
+def test_what_was_given_up_is_not_kept_until_garbage_is_looked_for(model: Model) -> None:
+    async def run() -> weakref.ref[Tokens]:
+        engine = ToldEngine(held=True)
+        async with served(model, engine) as server:
+            begun = await server.ask(texts([9]))
+            await server.wait_for(1)
+            tokens = texts([9] * 100, first=700)
+            with pytest.raises(TooBusyError):
+                await server.compute(tokens, deadline_s=0.05)
+            engine.let_go()
+            await begun
+            return weakref.ref(tokens)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(run())() is None
+    finally:
+        gc.enable()
 
 
 def test_who_hangs_up_frees_the_place(model: Model) -> None:

@@ -96,6 +96,8 @@ def create_app(service: Service) -> Application:
         if isinstance(route, APIRoute) and route.path in _ASKED_OFTEN
     ]
     handlers = {kind: handler for kind, handler in _HANDLERS.items() if kind is not Exception}
+    # Also within, so that no middleware of the framework sees what went wrong: it might tell others of it, with a text in it.
+    app.add_middleware(Unexpected, log_texts=service.settings.log_texts)
     shortcut = Shortcut(app.framework, routes=often, handlers=handlers)
     app.entrance = Guard(Unexpected(shortcut, log_texts=service.settings.log_texts), service)
     return app

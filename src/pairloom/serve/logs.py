@@ -10,9 +10,10 @@ import asyncio
 import json
 import logging
 import re
+import select
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, TextIO
@@ -20,6 +21,8 @@ from typing import Any, Literal, TextIO
 logger = logging.getLogger("pairloom.serve")
 requests = logging.getLogger("pairloom.serve.requests")
 
+# What is written into a pipe in one piece: no less by POSIX; Windows, which says nothing of it, has one worker only.
+_PIPE_BYTES: int = getattr(select, "PIPE_BUF", 512)
 _PLAIN = re.compile(r"[\w./:{}+-]+")
 
 
@@ -42,25 +45,45 @@ class RoundHandler(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._unwritten: list[str] = []
+        self._last: logging.LogRecord
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._unwritten.append(self.format(record) + self.terminator)
-            loop = _running_loop() if record.levelno <= logging.INFO else None
-            if loop is None:
-                self.flush()
-            elif len(self._unwritten) == 1:
-                loop.call_soon(self.flush)
         except Exception:
             self.handleError(record)
+            return
+        self._last = record
+        loop = _running_loop() if record.levelno <= logging.INFO else None
+        if loop is None:
+            self.flush()
+        elif len(self._unwritten) == 1:
+            loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Writes what is not written yet."""
         assert self.lock is not None
         with self.lock:
             lines, self._unwritten = self._unwritten, []
-            self.stream.write("".join(lines))
-            super().flush()
+            try:
+                for part in _parts(lines):
+                    self.stream.write(part)
+                    super().flush()
+            except Exception:
+                self.handleError(self._last)
+
+
+def _parts(lines: list[str]) -> Iterator[str]:
+    """Whole lines, as many at a time as a pipe takes in one piece: several workers may write into the same one."""
+    begin, num_bytes = 0, 0
+    for end, line in enumerate(lines):
+        size = len(line.encode("utf-8", "replace"))
+        if num_bytes + size > _PIPE_BYTES and end > begin:
+            yield "".join(lines[begin:end])
+            begin, num_bytes = end, 0
+        num_bytes += size
+    if begin < len(lines):
+        yield "".join(lines[begin:])
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

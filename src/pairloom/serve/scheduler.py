@@ -140,7 +140,8 @@ class Scheduler:
             return await future
         finally:
             timer.cancel()
-            del self._futures[job]
+            # An error of the future holds the frame of this call, and so the future itself, which nothing but a search for garbage ends.
+            del self._futures[job], future
             if job.rows:  # which never become more
                 with self._changed:
                     self._waiting.drop(job)
