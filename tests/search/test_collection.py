@@ -74,7 +74,14 @@ def test_an_index_that_does_not_reach_the_recall_is_told_of_and_not_built_again_
         assert tried == [1_000, 2_100]
         collection.rebuild()
         assert tried == [1_000, 2_100, 2_100]
+        collection._builder.build()
+        assert tried == [1_000, 2_100, 2_100]
+        # Less is wanted from now on, but it was decided by somebody who was stopped before the index was built.
+        collection._decide_anew(None, 0.95)
+        collection._builder.build()
+        assert tried == [1_000, 2_100, 2_100, 2_100]
     assert caplog.text.count("finds 0.900 of the ten nearest, less than the 0.990 that are wanted") == 3
+    assert caplog.text.count("finds 0.900 of the ten nearest, less than the 0.950 that are wanted") == 1
 
 
 def test_how_vectors_are_searched_can_be_decided_anew(tmp_path: Path) -> None:

@@ -133,6 +133,10 @@ class Builder:
         kind = _kind(settings, len(rows), self._dimensions)
         # What did not reach the recall takes long to build, and would hardly reach it with a few rows more.
         failed = None if anew or before is None else before["facts"]["unreached"]
+        if failed is not None and (
+            failed["kind"] != kind or settings.target_recall < before["facts"]["target_recall"]
+        ):  # something easier is wanted since then
+            failed = None
         if failed is not None and len(rows) < _TRIED_AGAIN * failed.get("rows", 0):
             kind = "exact"
         else:

@@ -212,6 +212,8 @@ class Collection(AnyCollection):
     ) -> dict[str, Any]:
         """Makes all that is derived anew: index, words and filters. Nothing is encoded.
 
+        What is decided here holds for everybody; who gives settings when opening the collection must give these from then on.
+
         Args:
             kind: How vectors are searched from now on, as in `Settings`; by default as before.
             target_recall: The same.
