@@ -45,7 +45,10 @@ def test_the_serving_program_overloads_and_soaks_and_searches_at_toy_size(tmp_pa
     assert "NOT AS IT SHOULD BE" not in printed
     assert re.search(r"^  ended by SIGTERM with 0", printed, re.MULTILINE)
     for mode in ("hybrid", "vector", "words"):
-        assert len(re.findall(rf"^  {mode} +p50 .* searches/s", printed, re.MULTILINE)) == 2, mode
+        # By each kind of index, with one client and with two.
+        assert len(re.findall(rf"^  {mode} +p50 .* searches/s", printed, re.MULTILINE)) == 4, mode
+    assert re.findall(r"documents, index (\w+),", printed) == ["auto", "graph"]
+    assert len(re.findall(r"of it the loop \d", printed)) == 12
 
 
 def run(*parts: str, words: list[str] | None = None) -> str:
