@@ -30,6 +30,9 @@ logger = logging.getLogger("pairloom")
 INDEX_FOLDER = "index"
 _READ_ROWS = 8_192
 _QUERIES = 256
+# Room for the vectors of newer rows, from the start. What is not written yet is memory that is promised and not taken; but to move
+# what is there into memory that is new took readers up to 64 ms (docs/log.md).
+_TAIL_BYTES = 128 << 20
 _TAIL_GATHERED = 4  # below a fourth of the tail it is quicker to take the rows out than to score all
 
 Positions = npt.NDArray[np.int64]
@@ -170,7 +173,7 @@ class States:
                 raise StaleError
             state = self._state
             if state is None or state.last_deletion < get(connection, "pruned"):
-                state = self._adopt(*self._load(connection))
+                state = self._adopt(self._load(connection))
             elif state.change > change:
                 raise StaleError
             else:
@@ -185,9 +188,9 @@ class States:
         """Goes over to the index that the ledger names now, before anybody asks."""
         with self._ledger.reading() as connection:
             change, loaded = get(connection, "change"), self._load(connection)
-        with self._guard:
+        with self._guard:  # for which readers wait; what takes time has been done
             self._least_change = max(change, self._least_change)
-            self._state = self._adopt(*loaded)
+            self._state = self._adopt(loaded)
 
     def _load_aside(self) -> None:
         try:
@@ -197,8 +200,7 @@ class States:
         finally:
             self._loader = None
 
-    def _load(self, connection: sqlite3.Connection) -> tuple[State, npt.NDArray[np.int64]]:
-        """The state as its index has it, and which of its rows have gone."""
+    def _load(self, connection: sqlite3.Connection) -> _Loaded:
         about = get(connection, "index")
         # Without an index all rows are read from the ledger, where those that have gone no longer are.
         base, generation, upto, number = None, None, 0, get(connection, "pruned")
@@ -228,11 +230,12 @@ class States:
             last,
             LeafCache(read_metadata=tables.metadata_between),
         )
-        return state, gone
+        room = _TAIL_BYTES // max(1, state.tail.itemsize * self._dimensions)
+        return _Loaded(_without(state, gone), _Growing(state.rows, room), _Growing(state.tail, room))
 
-    def _adopt(self, state: State, gone: npt.NDArray[np.int64]) -> State:
-        self._rows, self._tail = _Growing(state.rows), _Growing(state.tail)
-        return _without(state, gone)
+    def _adopt(self, loaded: _Loaded) -> State:
+        self._rows, self._tail = loaded.rows, loaded.tail
+        return loaded.state
 
     def _catch_up(self, connection: sqlite3.Connection, state: State, change: int) -> State:
         last = state.last_row
@@ -281,10 +284,16 @@ def _without(state: State, gone: npt.NDArray[np.int64]) -> State:
 
 
 class _Growing(Generic[Number]):
-    """An array that grows at its end. What it gave out before stays as it was: new rows are written behind it."""
+    """An array that grows at its end. What it gave out before stays as it was: new rows are written behind it.
 
-    def __init__(self, start: npt.NDArray[Number]) -> None:
-        self._buffer = start
+    Args:
+        start: Its first rows.
+        room: So many more come before all of them are moved.
+    """
+
+    def __init__(self, start: npt.NDArray[Number], room: int) -> None:
+        self._buffer = np.empty((len(start) + room, *start.shape[1:]), start.dtype)
+        self._buffer[: len(start)] = start
 
     def extended(self, size: int, more: npt.NDArray[Any]) -> npt.NDArray[Number]:
         """The first ``size`` rows, and more; what may have been written there by an attempt that failed does not count."""
@@ -295,3 +304,18 @@ class _Growing(Generic[Number]):
             self._buffer = buffer
         self._buffer[size:end] = more
         return self._buffer[:end]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What was read of an index.
+
+    Args:
+        state: As it has it, without the rows that have gone since.
+        rows: Its rows, to be continued.
+        tail: The vectors of newer ones: none yet.
+    """
+
+    state: State
+    rows: _Growing[np.int64]
+    tail: _Growing[np.float32]

@@ -50,7 +50,7 @@ class RoundHandler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._unwritten.append(self.format(record) + self.terminator)
-        except Exception:
+        except Exception:  # whatever it is, as every handler does: who logs does not fail by it
             self.handleError(record)
             return
         self._last = record
@@ -69,7 +69,7 @@ class RoundHandler(logging.StreamHandler[TextIO]):
                 for part in _parts(lines):
                     self.stream.write(part)
                     super().flush()
-            except Exception:
+            except Exception:  # likewise
                 self.handleError(self._last)
 
 
