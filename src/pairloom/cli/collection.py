@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated
 
+from pairloom.choices import IndexKind
 from pairloom.cli.arguments import Argument, Group, Option
 from pairloom.cli.documents import check_vectors, open_sources, report_written
 from pairloom.cli.options import (
@@ -137,7 +138,7 @@ def verify(collection: Folder, as_json: Json = False) -> None:
 def rebuild(
     collection: Folder,
     kind: Annotated[
-        Literal["auto", "exact", "graph", "compact"] | None,
+        IndexKind | None,
         Option(help="How vectors are searched from now on, as in pairloom index; by default as before."),
     ] = None,
     recall: Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pairloom.choices import IndexKind
 from pairloom.cli.arguments import Option
 from pairloom.cli.documents import check_vectors, open_sources, report_written, vector_models
 from pairloom.cli.options import (
@@ -53,7 +54,7 @@ def index(
     ] = None,
     store: Annotated[Literal["float16", "float32"], Option(help="The type of the stored vectors.")] = "float16",
     kind: Annotated[
-        Literal["auto", "exact", "graph", "compact"],
+        IndexKind,
         Option(
             help="How vectors are searched: all of them, by a graph, or in little memory; auto chooses by their number."
         ),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pairloom.choices import Similarity
+from pairloom.choices import IndexKind, Similarity
 from pairloom.encode.dual_encoder import AnyEncoder
 from pairloom.errors import UsageError
 from pairloom.progress import meter
@@ -26,7 +26,7 @@ from pairloom.search.finding import Finder, put_weights, weights_of
 from pairloom.search.identity import ModelIdentity
 from pairloom.search.ledger import Ledger, get, is_collection, put
 from pairloom.search.protocol import FieldType, FieldValues, Filter, Mode, Vectors, Written
-from pairloom.search.settings import IndexKind, Settings
+from pairloom.search.settings import Settings
 from pairloom.search.state import States
 from pairloom.search.writing import Writer
 

@@ -6,16 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pairloom.choices import Similarity
+from pairloom.choices import IndexKind, Similarity
 from pairloom.errors import UsageError
 from pairloom.search.protocol import FieldType
 
 Storage = Literal["float16", "float32"]
 """How vectors are kept."""
-
-IndexKind = Literal["auto", "exact", "graph", "compact"]
-"""How vectors are searched: all of them; over a graph (HNSW); or, in little memory, by codes of which the best are scored
-again. ``auto`` is ``exact`` while that is quick, and then ``graph``."""
 
 
 @dataclass(frozen=True)
